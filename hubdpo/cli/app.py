@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import sys
 import traceback
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from hubdpo import console
 from hubdpo.cli import evaluation, hub, local, releases, stages
-from hubdpo.cli.command import error_boundary, suggested_option
+from hubdpo.cli.command import error_boundary
 from hubdpo.cli.diff import diff
 from hubdpo.cli.help import HelpCommand
+from hubdpo.cli.mistakes import UsageError, explained
 from hubdpo.cli.several import SeveralValues
 from hubdpo.cli.signals import signals_unwind
 from hubdpo.cli.streams import lossy_streams
 from hubdpo.cli.view import view
-from hubdpo.errors import BugElsewhere, ConfigError
+from hubdpo.errors import BugElsewhere
 from hubdpo.machine.endings import leave_bug
 from hubdpo.machine.refusals import undecodable
 from hubdpo.version import __version__
@@ -25,7 +26,6 @@ from hubdpo.version import __version__
 app = typer.Typer(
     name="hubdpo",
     help="Turn preference data into a versioned, verified QLoRA DPO adapter on the Hub.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -61,19 +61,28 @@ for run in (
 def main() -> None:
     """Run the command line. `_` works for `-` in option names; the traceback of a bug is shown without credentials."""
     console.quiet_libraries()
-    arguments = [spell(argument) for argument in sys.argv[1:]]
+    arguments = [spell(argument) for argument in sys.argv[1:]] or ["--help"]
     with lossy_streams(), signals_unwind(), console.library_warnings():
         try:
-            app(args=arguments)
-        except SystemExit as end:
-            if end.code == ConfigError.exit_code and (option := suggested_option(arguments)):
-                console.hint(option)
-            raise
+            # Typer's own exit codes come back as numbers, and what it refuses as exceptions
+            sys.exit(app(args=arguments, standalone_mode=False) or 0)
+        except typer.Abort:
+            sys.exit(1)
+        except UsageError as refusal:
+            problem = explained(refusal, arguments, commands())
+            console.error(problem.message)
+            console.hint(problem.hint or "hubdpo --help")
+            sys.exit(problem.exit_code)
         except Exception as problem:
             trace = str(problem) if isinstance(problem, BugElsewhere) else traceback.format_exc()
             if not leave_bug(trace):
                 console.bug(trace)
             sys.exit(1)
+
+
+def commands() -> dict[str, Any]:
+    """Return the commands by name, in the order of `hubdpo --help`."""
+    return dict(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
 
 
 def spell(argument: str) -> str:

@@ -21,7 +21,7 @@ from hubdpo import console
 from hubdpo.cli.help import starting_with
 from hubdpo.cli.signals import stopped_by
 from hubdpo.config import Config
-from hubdpo.config.base import flag_of, item_type, near_option
+from hubdpo.config.base import flag_of, item_type
 from hubdpo.errors import ConfigError, HubdpoError, Stopped
 from hubdpo.machine.endings import LAUNCHED, leave_error
 from hubdpo.machine.refusals import Place, machine_error
@@ -48,6 +48,8 @@ OUTPUT_FOLDERS = ("output_dir", "folder")
 """Options that name the folder a command writes to."""
 VALUES: dict[type, str] = {int: "N", float: "NUMBER", str: "TEXT", Path: "PATH"}
 """How `--help` names a value of a type."""
+TAKEN_AS_TEXT: dict[Any, Any] = {int: str, float: str, list[int]: list[str], list[float]: list[str]}
+"""Numbers, which the model reads, so that it names every bad value at once."""
 LONGEST_METAVAR = 40
 """Columns that choices may take beside an option; longer ones are listed in its description."""
 MODELS: dict[str, type[Config]] = {}
@@ -97,19 +99,6 @@ def command(model: type[Config] | None = None) -> Callable[[Body], Body]:
     return decorate
 
 
-def suggested_option(arguments: list[str]) -> str | None:
-    """Return the option that the first unknown option of a command line most likely means; None if all are known."""
-    model = MODELS.get(arguments[0]) if arguments else None
-    if model is None:
-        return None
-    known = {*model.model_fields, *(f"no_{name}" for name in model.model_fields), "config", "format", "json", "quiet"}
-    for argument in arguments[1:]:
-        name = argument[2:].partition("=")[0].replace("-", "_")
-        if argument.startswith("--") and name not in known and (near := near_option(name, model.model_fields)):
-            return flag_of(near)
-    return None
-
-
 def typed(path: str | Path) -> str:
     """Quote a path for a shell command, so that a leading dash is not read as an option."""
     return shlex.quote(f"./{path}" if str(path).startswith("-") else str(path))
@@ -155,7 +144,8 @@ def _parameter(model: type[Config], name: str, field: FieldInfo) -> inspect.Para
     cli = model.cli(name)
     text = field.description or ""
     bare = str if cli.text else _bare(field.annotation)
-    kind = list[str] if model.in_lists and bare is not bool else bare
+    taken = TAKEN_AS_TEXT.get(bare, bare)
+    kind = list[str] if model.in_lists and bare is not bool else taken
     if cli.argument:
         # never required by Typer, because the value may come from --config: the model reports what is missing
         return _keyword(

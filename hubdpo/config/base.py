@@ -240,7 +240,7 @@ class Config(BaseModel):
     def _invalid(
         cls, problem: ValidationError, origins: Mapping[str, str], told: Collection[str] = ()
     ) -> list[ConfigError]:
-        """Return the first error of each field of a validation, each as one line, without the fields that are `told`."""
+        """Return the first error of each field of a validation as one line, without the fields that are `told`."""
         firsts = {str(error["loc"][0]) if error["loc"] else "": error for error in reversed(problem.errors())}
         return [cls._one_invalid(firsts[name], origins) for name in reversed(firsts) if name not in told]
 
@@ -344,7 +344,7 @@ def item_type(annotation: Any) -> Any:
 
 
 def unknown_options(names: Sequence[str], known: Collection[str], where: str, origin: str = "") -> ConfigError:
-    """Return the error for unknown options: with the nearest names, or with all if they are few, or `where` they are."""
+    """Return the error for unknown options: with the nearest names, with all if they are few, or `where` they are."""
     message = f"unknown option{'s' * (len(names) > 1)}{origin}: {_and([f'`{name}`' for name in names])}"
     near = {name: near_option(name.replace("-", "_"), known) for name in names}
     if len(names) == 1 and near[names[0]]:

@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from hubdpo.cli.app import main
-
 ROWS = b'{"prompt": "p%d", "chosen": "good", "rejected": "bad"}\n'
 
 
@@ -132,30 +130,6 @@ def test_a_bug_keeps_its_traceback(work: Path) -> None:
     assert done.returncode == 1
     assert "Traceback" in done.stderr
     assert "a bug" in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("words", "option"),
-    [
-        (["train", "--model", "x"], "--model-name-or-path"),
-        (["train", "--epochs=3"], "--num-train-epochs"),
-        (["train", "--lr", "1e-5"], "--learning-rate"),
-        (["train", "--dataset", "d", "--bath-size", "1"], None),
-        (["train", "--loss-typ", "ipo"], "--loss-type"),
-        (["prepare", "--outputdir", "x"], "--output-dir"),
-        (["push", "--hub_model_id", "me/x"], "--repo"),
-        (["train", "--no-shared-prefix", "--nonsense"], None),
-    ],
-)
-def test_an_unknown_option_gets_the_one_that_was_meant(
-    words: list[str], option: str | None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["hubdpo", *words])
-    with pytest.raises(SystemExit) as end:
-        main()
-    assert end.value.code == 2
-    hints = [line for line in capsys.readouterr().err.splitlines() if line.startswith("hint: ")]
-    assert hints == ([f"hint: {option}"] if option else [])
 
 
 def test_push_of_a_file_is_told_which_way_round(work: Path) -> None:

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import typer
 from pydantic.fields import FieldInfo
 
-from hubdpo.cli.app import app
+from hubdpo.cli import app
 from hubdpo.cli.command import LONGEST_METAVAR, MODELS
 from hubdpo.cli.help import ARGUMENTS, GENERAL
 from hubdpo.config import Config
@@ -22,7 +21,7 @@ ALWAYS = (0, 1, 2, 9)
 """Exit codes that every command may end with."""
 FILE_ONLY = "In a config file or from Python"
 BOUNDS = {"ge": "from", "gt": "above", "le": "up to", "lt": "below"}
-COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+COMMANDS = app.commands()
 
 
 def names() -> list[str]:

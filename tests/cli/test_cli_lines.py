@@ -1,0 +1,120 @@
+"""A command line that Typer refuses gets one line of error, and itself put right as the hint."""
+
+from __future__ import annotations
+
+import random
+import shlex
+import sys
+
+import pytest
+
+from hubdpo.cli.app import commands, main
+
+BATCH, RATE = "--per-device-train-batch-size", "--learning-rate"
+LINES = [
+    # what is typed, the error, the hint
+    ("tran -o 'my run'", "unknown command: `tran`", "train -o 'my run'"),
+    ("eval run", "unknown command: `eval`", "evaluate run"),
+    ("upload run me/x", "unknown command: `upload`", "push run me/x"),
+    ("zzz", "unknown command: `zzz`", "--help"),
+    ("--verison", "unknown option: `--verison`", "--version"),
+    ("train --model m", "unknown option: `--model`", "train --model-name-or-path m"),
+    ("train --epochs=3", "unknown option: `--epochs`", "train --num-train-epochs=3"),
+    ("train --lr 1e-5 --batch_size 2", "unknown options: `--lr`, `--batch-size`", f"train {RATE} 1e-5 {BATCH} 2"),
+    ("train --lr 1e-5 --nonsense", "unknown options: `--lr`, `--nonsense`", "train --help"),
+    ("train --nonsense --lr 1e-5", "unknown options: `--nonsense`, `--lr`", "train --help"),
+    ("train --no-shred-prefix", "unknown option: `--no-shred-prefix`", "train --no-shared-prefix"),
+    ("train -output run", "unknown option: `-output`", "train --output-dir run"),
+    ("push run --hub_model_id me/x --private", "unknown option: `--hub-model-id`", "push run me/x --private"),
+    ("push run --repo-id=me/x --version 1.0.0", "unknown option: `--repo-id`", "push run me/x --version 1.0.0"),
+    ("load me/x --max-tokens 9", "unknown option: `--max-tokens`", "load me/x --max-new-tokens 9"),
+    ("train --load-in-4bit true -o r", "`--load-in-4bit` takes no value", "train --load-in-4bit -o r"),
+    ("train --load-in-4bit False -o r", "`--load-in-4bit` takes no value", "train --no-load-in-4bit -o r"),
+    ("train --no-load-in-4bit=true", "`--no-load-in-4bit` takes no value", "train --no-load-in-4bit"),
+    ("train --no-load-in-4bit=false", "`--no-load-in-4bit` takes no value", "train --load-in-4bit"),
+    ("prepare x -o", "`-o` needs a value", "prepare x -o DIR"),
+    ("train --beta", "`--beta` needs a value", "train --beta NUMBER"),
+    ("push run me/x 1.0.0", "unexpected argument: `1.0.0`", "push run me/x --version 1.0.0"),
+    ("push run me/x v1.0.0", "unexpected argument: `v1.0.0`", "push run me/x --version 1.0.0"),
+    ("load me/x What is two", "unexpected arguments: `is`, `two`", "load me/x 'What is two'"),
+    ("versions me/x me/y", "unexpected argument: `me/y`", "versions --help"),
+    ("train data --model-name-or-path m", "unexpected argument: `data`", "train --dataset data --model-name-or-path m"),
+    ("train m --dataset d", "unexpected argument: `m`", "train --model-name-or-path m --dataset d"),
+    ("train data", "unexpected argument: `data`", "train --help"),
+    ("verify", "`USER/NAME@vX.Y.Z` is needed: a release on the Hub", "verify USER/NAME@vX.Y.Z"),
+    ("diff a", "`USER/NAME[@vX.Y.Z]|DIR` is needed: another of the same kind", "diff a USER/NAME"),
+    ("view", "`DIR|USER/NAME[@REVISION]` is needed", "view DIR"),
+    ("serve-hub h --port y", "option `--port` is not valid: 'y' is not a whole number", "serve-hub h --port 0"),
+    ("serve-hub h --port=y", "option `--port` is not valid: 'y' is not a whole number", "serve-hub h --port 0"),
+]  # fmt: skip
+
+
+def answered(words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the lines of stderr of a command line that ends with exit code 2 and no output."""
+    monkeypatch.setattr(sys, "argv", ["hubdpo", *words])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    written = capsys.readouterr()
+    assert written.out == ""
+    return written.err.splitlines()
+
+
+@pytest.mark.parametrize(("typed", "error", "hint"), LINES, ids=[line[0] for line in LINES])
+def test_a_refused_line_is_named_and_put_right(
+    typed: str, error: str, hint: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = answered(shlex.split(typed), capsys, monkeypatch)
+    assert first.startswith(f"error: {error}")
+    assert second == f"hint: hubdpo {hint}"
+
+
+@pytest.mark.parametrize("hint", [hint for _, _, hint in LINES if "--help" not in hint and hint != "--version"])
+def test_a_line_that_was_put_right_is_taken(hint: str) -> None:
+    name, *words = shlex.split(hint)
+    commands()[name].make_context(name, words)
+
+
+def test_numbers_that_are_none_are_told_together(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = shlex.split("train --model-name-or-path m --dataset d -o r --beta x --lora-r 1.5")
+    first, second = answered(words, capsys, monkeypatch)
+    assert first == (
+        "error: option `--beta` is not valid: 'x' is not a number; "
+        "option `--lora-r` is not valid: '1.5' is not a whole number"
+    )
+    assert second == "hint: `--beta 0.1` is the default; `--lora-r 16` is the default"
+
+
+def test_no_words_show_the_help(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["hubdpo"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 0
+    assert "serve-hub" in capsys.readouterr().out
+
+
+def test_any_refused_words_get_an_error(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = random.Random(7)
+    words = [
+        "--",
+        "-",
+        "-o",
+        "-ox",
+        "--dataset",
+        "--dataset=",
+        "--no-resume",
+        "--resume=",
+        "true",
+        "-1",
+        "",
+        "--=",
+        "é",
+    ]
+    for _ in range(300):
+        name = draw.choice(["train", "push", "load", "view", "sweep"])
+        line = [name, "--unheard-of", *draw.choices(words, k=draw.randrange(6))]
+        first, second = answered(line, capsys, monkeypatch)[:2]
+        assert first.startswith("error: "), line
+        assert second.startswith("hint: hubdpo "), line
