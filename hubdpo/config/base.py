@@ -122,8 +122,8 @@ class Config(BaseModel):
                 name = str(key).replace("-", "_")
                 if name not in cls.model_fields:
                     if (now := RENAMED.get(name)) in cls.model_fields:
-                        in_yaml, given = origin or cls.in_yaml, str(value)
-                        written = as_key(now, given) if in_yaml else f"{flag_of(now)} {shlex.quote(given)}"
+                        in_yaml, word = origin or cls.in_yaml, str(value)
+                        written = as_key(now, word) if in_yaml else f"{flag_of(now)} {shlex.quote(word)}"
                         problems.append(ConfigError(f"option `{key}`{origin} is now `{now}`", hint=written))
                         stand_ins[now] = value
                         continue
