@@ -11,6 +11,7 @@ from typing import Any
 
 import typer
 
+from hubdpo.cli.several import NEGATIVE
 from hubdpo.config.base import near_option
 from hubdpo.errors import ConfigError
 
@@ -26,7 +27,6 @@ OTHER_NAMES = {
 TRUTHS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 NAMED_INPUTS = ("--dataset", "--model-name-or-path")
 """Options for which people give a bare word, where the other one is given."""
-_NUMBER = re.compile(r"-\.?\d")
 _VERSION = re.compile(r"v?(\d+\.\d+\.\d+\S*)")
 _OPTIONAL = re.compile(r"\[.*?\]|\.\.\.$")
 
@@ -89,7 +89,7 @@ class Line:
                 self.words.append(word)
                 self._take(*left)
                 break
-            if not word.startswith("-") or word == "-" or _NUMBER.match(word):
+            if not word.startswith("-") or word == "-" or NEGATIVE.match(word):
                 self._take(word)
             elif name in self.options or self._is_short(word):
                 self._read_option(self.options.get(name), name, equals, value, left)
