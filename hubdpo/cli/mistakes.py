@@ -12,7 +12,7 @@ from typing import Any
 import typer
 
 from hubdpo.cli.several import NEGATIVE
-from hubdpo.config.base import near_option
+from hubdpo.config.unknown import near_option
 from hubdpo.errors import ConfigError
 
 UsageError: Any = typer.BadParameter.__base__

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
-import json
 import re
 import shlex
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -18,24 +16,13 @@ from pydantic_core import ErrorDetails
 
 from hubdpo import console
 from hubdpo.config.spelling import Value, as_key, respell, respelled
+from hubdpo.config.unknown import RENAMED, joined, near_option, unknown_options
 from hubdpo.config.yaml_file import read_yaml
 from hubdpo.errors import ConfigError
 from hubdpo.secrets import known_secrets
 
 Values = dict[str, Any]
 """Option values by name, not validated yet."""
-
-ALIASES = {
-    "model": "model_name_or_path", "base_model": "model_name_or_path", "lr": "learning_rate",
-    "epochs": "num_train_epochs", "num_epochs": "num_train_epochs", "batch_size": "per_device_train_batch_size",
-    "train_file": "dataset", "dataset_name": "dataset", "data": "dataset", "cutoff_len": "max_length",
-    "max_seq_length": "max_length", "lora_rank": "lora_r", "pref_beta": "beta", "pref_loss": "loss_type",
-    "out": "output_dir", "save_dir": "output_dir", "repo_id": "repo", "hub_model_id": "repo", "tag": "version",
-    "source": "path", "labels": "first", "run_dir": "model",
-}  # fmt: skip
-"""Names of other trainers, and common slips, for the suggestion after an unknown option."""
-RENAMED = {"format": "converter"}
-"""Options of earlier versions, by their names then."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +60,6 @@ NOT_A = {
 }  # fmt: skip
 """What a value is not, by pydantic's type of the error."""
 LONGEST_SHOWN = 200
-MOST_LISTED = 10
 SURROGATE = re.compile("[\ud800-\udfff]")
 """What Python makes of the bytes of a command line that are not UTF-8."""
 
@@ -154,7 +140,7 @@ class Config(BaseModel):
         except ConfigError as problem:
             # what stands in for the options that are told already may be what it is about
             problems = problems or [problem]
-        error = problems[0] if len(problems) == 1 else _joined(problems)
+        error = problems[0] if len(problems) == 1 else _as_one(problems)
 
         def as_given(name: str, value: Value) -> str | None:
             return as_key(keys[name], value) if origins.get(name) else None
@@ -300,14 +286,14 @@ class Config(BaseModel):
         flags = [f"{flag_of(name)} {form[name]}" for name in names if not cls.cli(name).argument]
         called = [f"`{cls.cli(name).metavar if cls.cli(name).argument else flag_of(name)}`" for name in names]
         if len(flags) == len(names):
-            subject = f"option {called[0]} is" if len(called) == 1 else f"options {_and(called)} are"
+            subject = f"option {called[0]} is" if len(called) == 1 else f"options {joined(called)} are"
             return ConfigError(f"{subject} needed", hint=f"add `{' '.join(flags)}`")
         words = []
         for field in (name for name in form if cls.cli(name).argument):
             values = given[field] if isinstance(given.get(field), list) else [given.get(field)]
             words += [shlex.quote(str(value)) for value in values] if field in given else [form[field]]
         return ConfigError(
-            cls.needed(names[0], called[0].strip("`")) if len(names) == 1 else f"{_and(called)} are needed",
+            cls.needed(names[0], called[0].strip("`")) if len(names) == 1 else f"{joined(called)} are needed",
             hint=" ".join(["hubdpo", cls._command(), *words, *flags]),
         )
 
@@ -321,14 +307,10 @@ class Config(BaseModel):
         return cls.__name__.removesuffix("Config").lower()
 
 
-def _joined(problems: Sequence[ConfigError]) -> ConfigError:
+def _as_one(problems: Sequence[ConfigError]) -> ConfigError:
     """Return several errors as one line, and what to do about each."""
     hints = dict.fromkeys(problem.hint for problem in problems if problem.hint)
     return ConfigError("; ".join(problem.message for problem in problems), hint="; ".join(hints))
-
-
-def _and(words: Sequence[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def _plain(value: object) -> object:
@@ -343,53 +325,9 @@ def item_type(annotation: Any) -> Any:
     return next((get_args(kind)[0] for kind in (annotation, *get_args(annotation)) if get_origin(kind) is list), None)
 
 
-def unknown_options(names: Sequence[str], known: Collection[str], where: str, origin: str = "") -> ConfigError:
-    """Return the error for unknown options: with the nearest names, with all if they are few, or `where` they are."""
-    message = f"unknown option{'s' * (len(names) > 1)}{origin}: {_and([f'`{name}`' for name in names])}"
-    near = {name: near_option(name.replace("-", "_"), known) for name in names}
-    if len(names) == 1 and near[names[0]]:
-        return ConfigError(message, hint=f"did you mean `{near[names[0]]}`?")
-    steps = [f"rename `{name}` to `{found}`" for name, found in near.items() if found]
-    if not all(near.values()):
-        steps.append(where if len(known) > MOST_LISTED else f"the options are: {', '.join(known)}")
-    return ConfigError(message, hint="; ".join(steps))
-
-
-def near_option(name: str, known: Collection[str]) -> str | None:
-    """Return the option that an unknown name most likely means: its alias, or the closest spelling."""
-    if (alias := ALIASES.get(name)) in known:
-        return alias
-    return next(iter(difflib.get_close_matches(name, known, n=1)), None)
-
-
 def flag_of(name: str) -> str:
     """Return the flag of an option: `--max-length` for `max_length`."""
     return "--" + name.replace("_", "-")
-
-
-def json_object(value: object, *, hint: str) -> object:
-    """Parse the JSON object of a command line; keep what YAML and Python give. Raise Unfit for other text."""
-    if not isinstance(value, str):
-        return value
-    try:
-        parsed = json.loads(value)
-    except ValueError:
-        parsed = None
-    if not isinstance(parsed, dict):
-        raise Unfit("this is not a JSON object", hint=hint)
-    return parsed
-
-
-def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
-    """Raise Unfit, suggesting the closest choice, when `value` is not one of `choices`."""
-    known = list(choices)
-    if value in known:
-        return
-    near = difflib.get_close_matches(value, known, n=1)
-    raise Unfit(
-        f"there is no `{value}`",
-        hint=f"did you mean `{flag_of(name)} {near[0]}`?" if near else f"choose from: {', '.join(known)}",
-    )
 
 
 def _quotes_hint(key: str, value: object) -> str | None:

@@ -8,7 +8,8 @@ from typing import Annotated
 
 from pydantic import BeforeValidator
 
-from hubdpo.config.base import Cli, Unfit, json_object
+from hubdpo.config.base import Cli, Unfit
+from hubdpo.config.json_option import json_object
 
 _ON_PLATEAU = ("mode", "factor", "patience", "threshold", "threshold_mode", "cooldown", "min_lr", "eps")
 _GREEDY = (*_ON_PLATEAU, "warmup", "max_lr", "verbose", "smooth", "window_size", "reset_start")

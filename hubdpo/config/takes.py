@@ -12,8 +12,9 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from pydantic.fields import FieldInfo
 
 from hubdpo import console
-from hubdpo.config.base import Config, Values, item_type, unknown_options
+from hubdpo.config.base import Config, Values, item_type
 from hubdpo.config.spelling import as_keyword, respell, respelled
+from hubdpo.config.unknown import unknown_options
 from hubdpo.errors import ConfigError, HubdpoError
 
 ConfigT = TypeVar("ConfigT", bound=Config)

@@ -7,7 +7,8 @@ from typing import Annotated
 
 from pydantic import BeforeValidator
 
-from hubdpo.config.base import Cli, Unfit, Values, json_object
+from hubdpo.config.base import Cli, Unfit, Values
+from hubdpo.config.json_option import json_object
 
 HELP = """Variables for the chat template, such as enable_thinking=false or '{"enable_thinking": false}'."""
 _HINT = "--chat-template-kwargs enable_thinking=false"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import difflib
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from pydantic import ValidationInfo, field_validator, model_validator
 
-from hubdpo.config.base import Unfit, Values, check_choice
+from hubdpo.config.base import Unfit, Values, flag_of
 from hubdpo.config.evaluations import EvaluationOptions
 from hubdpo.config.objective import LOSS_TYPES, WHOLE_BATCH_LOSSES, LossOptions
 from hubdpo.config.optimiser import OPTIMISERS, OptimiserOptions
@@ -58,7 +59,7 @@ class TrainConfig(
                 raise Unfit("`none` cannot be combined with trackers", hint="--report-to none")
             return []
         for name in [value] if isinstance(value, str) else value:
-            check_choice(str(info.field_name), name, CHOICES[str(info.field_name)])
+            _check_choice(str(info.field_name), name, CHOICES[str(info.field_name)])
         return value
 
     @model_validator(mode="after")
@@ -117,3 +118,15 @@ class TrainConfig(
     def names(cls, *roles: Role) -> list[str]:
         """Return the names of the fields with one of these roles."""
         return [name for name, field in cls.model_fields.items() if any(role in field.metadata for role in roles)]
+
+
+def _check_choice(name: str, value: str, choices: Iterable[str]) -> None:
+    """Raise Unfit, suggesting the closest choice, when `value` is not one of `choices`."""
+    known = list(choices)
+    if value in known:
+        return
+    near = difflib.get_close_matches(value, known, n=1)
+    raise Unfit(
+        f"there is no `{value}`",
+        hint=f"did you mean `{flag_of(name)} {near[0]}`?" if near else f"choose from: {', '.join(known)}",
+    )

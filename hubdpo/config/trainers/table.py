@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hubdpo import console
-from hubdpo.config.base import Unfit, Values, near_option
+from hubdpo.config.base import Unfit, Values
+from hubdpo.config.unknown import near_option
 from hubdpo.errors import ConfigError
 
 Convert = Callable[[Any, Values], Values]

@@ -1,0 +1,45 @@
+"""Names of options that are unknown, and those that were meant."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Sequence
+
+from hubdpo.errors import ConfigError
+
+ALIASES = {
+    "model": "model_name_or_path", "base_model": "model_name_or_path", "lr": "learning_rate",
+    "epochs": "num_train_epochs", "num_epochs": "num_train_epochs", "batch_size": "per_device_train_batch_size",
+    "train_file": "dataset", "dataset_name": "dataset", "data": "dataset", "cutoff_len": "max_length",
+    "max_seq_length": "max_length", "lora_rank": "lora_r", "pref_beta": "beta", "pref_loss": "loss_type",
+    "out": "output_dir", "save_dir": "output_dir", "repo_id": "repo", "hub_model_id": "repo", "tag": "version",
+    "source": "path", "labels": "first", "run_dir": "model",
+}  # fmt: skip
+"""Names of other trainers, and common slips, for the suggestion after an unknown option."""
+RENAMED = {"format": "converter"}
+"""Options of earlier versions, by their names then."""
+MOST_LISTED = 10
+
+
+def unknown_options(names: Sequence[str], known: Collection[str], where: str, origin: str = "") -> ConfigError:
+    """Return the error for unknown options: with the nearest names, with all if they are few, or `where` they are."""
+    message = f"unknown option{'s' * (len(names) > 1)}{origin}: {joined([f'`{name}`' for name in names])}"
+    near = {name: near_option(name.replace("-", "_"), known) for name in names}
+    if len(names) == 1 and near[names[0]]:
+        return ConfigError(message, hint=f"did you mean `{near[names[0]]}`?")
+    steps = [f"rename `{name}` to `{found}`" for name, found in near.items() if found]
+    if not all(near.values()):
+        steps.append(where if len(known) > MOST_LISTED else f"the options are: {', '.join(known)}")
+    return ConfigError(message, hint="; ".join(steps))
+
+
+def near_option(name: str, known: Collection[str]) -> str | None:
+    """Return the option that an unknown name most likely means: its alias, or the closest spelling."""
+    if (alias := ALIASES.get(name)) in known:
+        return alias
+    return next(iter(difflib.get_close_matches(name, known, n=1)), None)
+
+
+def joined(words: Sequence[str]) -> str:
+    """Join words with commas, and the last with `and`."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
