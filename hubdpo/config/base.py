@@ -286,8 +286,9 @@ class Config(BaseModel):
         flags = [f"{flag_of(name)} {form[name]}" for name in names if not cls.cli(name).argument]
         called = [f"`{cls.cli(name).metavar if cls.cli(name).argument else flag_of(name)}`" for name in names]
         if len(flags) == len(names):
-            subject = f"option {called[0]} is" if len(called) == 1 else f"options {joined(called)} are"
-            return ConfigError(f"{subject} needed", hint=f"add `{' '.join(flags)}`")
+            one = f"option {called[0]} is needed"
+            message = one if len(called) == 1 else f"options {joined(called)} are needed"
+            return ConfigError(message, hint=f"add `{' '.join(flags)}`")
         words = []
         for field in (name for name in form if cls.cli(name).argument):
             values = given[field] if isinstance(given.get(field), list) else [given.get(field)]
