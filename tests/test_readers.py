@@ -14,7 +14,7 @@ PLACES = {"artefacts/formats/bounded.py": "json.loads", "artefacts/formats/front
 OURS = {
     "cards/lint/fields.py": "ships with the package",
     "cards/model/proofs.py": "ships with the package",
-    "config/base.py": "the user's own options",
+    "config/json_option.py": "the user's own options",
     "config/yaml_file.py": "the user's own options",
     "config/spelling.py": "the user's own options",
     "config/template_kwargs.py": "the user's own options",
