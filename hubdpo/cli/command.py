@@ -24,7 +24,7 @@ from hubdpo.config import Config
 from hubdpo.config.base import flag_of, item_type
 from hubdpo.errors import ConfigError, HubdpoError, Stopped
 from hubdpo.machine.endings import LAUNCHED, leave_error
-from hubdpo.machine.refusals import Place, machine_error
+from hubdpo.machine.refusals import AGAIN, Place, machine_error
 
 PANEL = "Output"
 CONFIG = Annotated[
@@ -44,6 +44,7 @@ JSON = Annotated[bool, typer.Option("--json", help="Print the result as JSON.", 
 QUIET = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the identifier.", rich_help_panel=PANEL)]
 
 _keyword = functools.partial(inspect.Parameter, kind=inspect.Parameter.KEYWORD_ONLY, default=None)
+DOWNLOADED = f"{AGAIN}: files that were downloaded are kept"
 OUTPUT_FOLDERS = ("output_dir", "folder")
 """Options that name the folder a command writes to."""
 VALUES: dict[type, str] = {int: "N", float: "NUMBER", str: "TEXT", Path: "PATH"}
@@ -58,19 +59,20 @@ MODELS: dict[str, type[Config]] = {}
 Body = Callable[..., None]
 
 
-def command(model: type[Config] | None = None) -> Callable[[Body], Body]:
+def command(model: type[Config] | None = None, *, stopped: str | None = AGAIN) -> Callable[[Body], Body]:
     """Turn a function into a command, named after the function, that Typer can register.
 
     With a `model` the function takes one config: the fields of the model become options, beside `--config`. Without
     one, the function's own Typer parameters are used. Every command also gets `--format`, `--json` and `--quiet`;
-    errors are reported by `error_boundary`.
+    errors are reported by `error_boundary`. `stopped` says how to go on after Ctrl-C, unless the stage knows better and
+    raises Stopped; None for what nobody goes on with.
     """
 
     def decorate(body: Body) -> Body:
         def run(*, format: str | None, json: bool, quiet: bool, **options: Any) -> None:
             given = console.Format.json if json else console.Format.quiet if quiet else format
             output = next((known for known in console.Format if known == given), None)
-            with console.written_as(output, as_typed=True), error_boundary() as folders:
+            with console.written_as(output, as_typed=True), error_boundary(stopped) as folders:
                 if given and output is None:
                     raise _no_output_format(given, model)
                 if model is None:
@@ -105,10 +107,10 @@ def typed(path: str | Path) -> str:
 
 
 @contextmanager
-def error_boundary() -> Iterator[list[Place]]:
+def error_boundary(stopped: str | None = None) -> Iterator[list[Place]]:
     """Report a HubdpoError, or a failure of this machine, as a message and a hint, and exit with its code.
 
-    A bug keeps its traceback. The body adds the folders that it writes to.
+    A bug keeps its traceback. The body adds the folders that it writes to. `stopped` is the hint after Ctrl-C.
     """
     folders: list[Place] = []
     try:
@@ -117,8 +119,8 @@ def error_boundary() -> Iterator[list[Place]]:
         number = stopped_by()
         if LAUNCHED not in os.environ:  # the launching process reports it
             console.error("stopped" if number is signal.SIGINT else f"stopped by {number.name}")
-        if isinstance(stop, Stopped):
-            console.hint(stop.hint)
+            if hint := stop.hint if isinstance(stop, Stopped) else stopped:
+                console.hint(hint)
         raise typer.Exit(128 + number) from None
     except Exception as problem:
         known = problem if isinstance(problem, HubdpoError) else machine_error(problem, folders)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hubdpo import console
-from hubdpo.cli.command import command
+from hubdpo.cli.command import DOWNLOADED, command
 
 if TYPE_CHECKING:
     from hubdpo.release.diff.diff import Change, Diff
@@ -17,7 +17,7 @@ REF = "USER/NAME[@vX.Y.Z]|DIR"
 MAX_MODULES = 12
 
 
-@command()
+@command(stopped=DOWNLOADED)
 def diff(
     before: Annotated[str, typer.Argument(help="A release, or a folder.", metavar=REF)],
     after: Annotated[str, typer.Argument(help="Another of the same kind.", metavar=REF)],

@@ -8,14 +8,13 @@ from hubdpo import console
 from hubdpo.cli.command import command, typed
 from hubdpo.config import EvaluateConfig
 from hubdpo.console import counted
-from hubdpo.errors import Stopped
 from hubdpo.machine.refusals import AGAIN, machine_errors
 
 if TYPE_CHECKING:
     from hubdpo.artefacts.manifests.evaluation import EvalReport
 
 
-@command(EvaluateConfig)
+@command(EvaluateConfig, stopped=f"{AGAIN}: it goes on from what is kept")
 def evaluate(config: EvaluateConfig) -> None:
     """Compare an adapter or a model with its base on held-out pairs, and write eval.json.
 
@@ -25,12 +24,8 @@ def evaluate(config: EvaluateConfig) -> None:
     from hubdpo.evaluation.evaluate import evaluate_into_folder
 
     places = [config.output_dir or config.model]
-    try:
-        with machine_errors(places, lambda: ("what was computed is kept", AGAIN)):
-            report, folder, is_run = evaluate_into_folder(config)
-    except KeyboardInterrupt as stop:
-        hint = stop.hint if isinstance(stop, Stopped) else "run the same command again: it goes on from what is kept"
-        raise Stopped(hint) from None
+    with machine_errors(places, lambda: ("what was computed is kept", AGAIN)):
+        report, folder, is_run = evaluate_into_folder(config)
     _show(report)
     noun = "held-out pair" if report.dataset is None or report.dataset.is_held_out else "pair"
     console.result(

@@ -13,7 +13,8 @@ import typer
 from hubdpo import console
 from hubdpo.artefacts.folders.cache import cache_folder
 from hubdpo.cli.command import command
-from hubdpo.machine.refusals import in_units
+from hubdpo.errors import Stopped
+from hubdpo.machine.refusals import AGAIN, in_units
 from hubdpo.version import __version__, library_versions
 
 
@@ -65,7 +66,7 @@ def _hub() -> dict[str, object]:
     return {"endpoint": endpoint(), "login": login}
 
 
-@command()
+@command(stopped=f"{AGAIN}: it starts over in the same folder")
 def demo(
     folder: Annotated[
         Path, typer.Option("--output-dir", "-o", metavar="DIR", help="Folder for the demo's files.")
@@ -74,4 +75,7 @@ def demo(
     """Run every stage on this machine, from prepare to load, without network or account."""
     from hubdpo.demo.road import run
 
-    run(folder)
+    try:
+        run(folder)
+    except Stopped:  # its hint goes on with one stage, on a Hub that has ended with the demo
+        raise KeyboardInterrupt from None

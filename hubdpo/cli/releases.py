@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hubdpo import console
-from hubdpo.cli.command import command
+from hubdpo.cli.command import DOWNLOADED, command
 from hubdpo.config.push import Check
 from hubdpo.console import counted
 from hubdpo.errors import ConfigError
@@ -20,7 +20,7 @@ MAX_LISTED = 40
 """Columns, or other items of a list, in the table for people; JSON has them all."""
 
 
-@command()
+@command(stopped=DOWNLOADED)
 def verify(
     release: Annotated[str, typer.Argument(help="A release on the Hub.", metavar="USER/NAME@vX.Y.Z")],
     check: Annotated[
@@ -84,7 +84,7 @@ def versions(
         console.hint(f"hubdpo verify {repo}@{found[0].tag}")
 
 
-@command()
+@command(stopped=DOWNLOADED)
 def inspect(
     ref: Annotated[str, typer.Argument(help="A folder, or a repo on the Hub.", metavar="DIR|USER/NAME[@REV]")],
 ) -> None:
@@ -117,7 +117,7 @@ def _cell(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-@command()
+@command(stopped=DOWNLOADED)
 def load(
     adapter: Annotated[str, typer.Argument(help="A release, or a run folder.", metavar="USER/NAME[@vX.Y.Z]")],
     text: Annotated[str | None, typer.Argument(help="The user message.", metavar="PROMPT")] = None,

@@ -19,13 +19,14 @@ from hubdpo.config import (
     TrainConfig,
 )
 from hubdpo.console import counted
-from hubdpo.errors import HubError, Stopped, TrainingError
+from hubdpo.errors import HubError, TrainingError
 from hubdpo.machine.endings import LAUNCHED
 from hubdpo.machine.refusals import AGAIN, machine_errors
 
 if TYPE_CHECKING:
     from hubdpo.artefacts.manifests.bundle import Release
 
+WHOLE = f"{AGAIN}: nothing is left half-written"
 CHECKED = {"load": "published and verified", "hashes": "published, verified by hashes only, not loaded"}
 CHECKED_BEFORE = {
     "load": "already published, verified then",
@@ -34,7 +35,7 @@ CHECKED_BEFORE = {
 }
 
 
-@command(PrepareConfig)
+@command(PrepareConfig, stopped=WHOLE)
 def prepare(config: PrepareConfig) -> None:
     """Convert raw preference data to a dataset folder with the columns prompt, chosen and rejected."""
     from hubdpo.data.prepare.prepare import prepare as run
@@ -131,7 +132,7 @@ def sweep(config: SweepConfig) -> None:
         raise typer.Exit(TrainingError.exit_code)
 
 
-@command(AdoptConfig)
+@command(AdoptConfig, stopped=WHOLE)
 def adopt(config: AdoptConfig) -> None:
     """Make a run folder of a LoRA adapter that another tool trained: TRL, LLaMA-Factory, axolotl, Unsloth, PEFT."""
     from hubdpo.adoption.adopt import adopt as run
@@ -148,7 +149,7 @@ def adopt(config: AdoptConfig) -> None:
     console.hint(f"hubdpo evaluate {typed(config.output_dir)}{data}")
 
 
-@command(MergeConfig)
+@command(MergeConfig, stopped=WHOLE)
 def merge(config: MergeConfig) -> None:
     """Merge one adapter or several into their base, and check that the model gives their log-probabilities."""
     from hubdpo.model.merge.merge import merge as run
@@ -165,7 +166,7 @@ def merge(config: MergeConfig) -> None:
     console.hint(f"hubdpo push {typed(config.output_dir)} USER/NAME --version 0.1.0")
 
 
-@command(ExportConfig)
+@command(ExportConfig, stopped=WHOLE)
 def export(config: ExportConfig) -> None:
     """Write an adapter, or a merged model, as a GGUF file with llama.cpp's converter, and check the file."""
     from hubdpo.model.export.export import export as run
@@ -183,16 +184,13 @@ def export(config: ExportConfig) -> None:
     console.hint(f"llama-server --model {model}")
 
 
-@command(PushConfig)
+@command(PushConfig, stopped=f"{AGAIN}: it finishes the release and reports its state")
 def push(config: PushConfig) -> None:
     """Publish a dataset, a run or a merged model as one tagged, verified release."""
     from hubdpo.hub.reference import ref_of
     from hubdpo.release.push import publish_folder
 
-    try:
-        release, is_new = publish_folder(config)
-    except KeyboardInterrupt:
-        raise Stopped("run the same command again: it finishes the release and reports its state") from None
+    release, is_new = publish_folder(config)
     fields = {"repo", "version", "commit", "tag", "url", "files", "checked", "pull_request", "collection"}
     console.result(
         f"{_outcome(config, release, is_new)}: {release.url}",

@@ -14,6 +14,7 @@ import pytest
 
 from hubdpo import prepare
 from hubdpo.artefacts.folders.scratch import beside
+from hubdpo.machine.refusals import AGAIN
 from tests.data.made import lines, rows
 
 RUN = """
@@ -97,8 +98,8 @@ def test_a_signal_ends_the_command_in_one_line(
     _, said = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     assert [line for line in said.splitlines() if not line.startswith(("detected", "  ", "nothing is claimed"))] == [
-        f"error: {told}"
-    ]
+        f"error: {told}", "hint: run the same command again: nothing is left half-written",
+    ]  # fmt: skip
     assert nothing_is_left(process, tmp_path)
 
 
@@ -161,17 +162,63 @@ def test_a_command_without_a_signal_leaves_the_handlers_as_they_were(
     assert "hubdpo" in capsys.readouterr().out
 
 
-def test_a_stopped_push_says_how_it_is_finished(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from hubdpo.cli.app import main
+STAGE = """
+import sys, time, types
+from hubdpo.cli.app import main
+def wait(*args, **options):
+    print("waiting", flush=True)
+    time.sleep(60)
+stage = types.ModuleType(sys.argv[1])
+for name in sys.argv[2].split(","):
+    setattr(stage, name, wait)
+sys.modules[sys.argv[1]] = stage
+sys.argv[1:] = sys.argv[3:]
+main()
+"""
+GOES_ON = {
+    "prepare": ("data.prepare.prepare prepare", "prepare raw.jsonl -o out", "nothing is left half-written"),
+    "train": ("training.start train", "train --model-name-or-path b --dataset d -o out", ""),
+    "sweep": ("training.sweep.sweep sweep", "sweep --model-name-or-path b --dataset d -o out --beta 0.1 0.2", ""),
+    "adopt": ("adoption.adopt adopt", "adopt a --base b -o out", "nothing is left half-written"),
+    "evaluate": ("evaluation.evaluate evaluate_into_folder", "evaluate run", "it goes on from what is kept"),
+    "push": ("release.push publish_folder", "push run me/x --version 1.0.0", "it finishes the release and reports its"),
+    "verify": ("release.verify.verify verify", "verify me/x@v1.0.0", "files that were downloaded are kept"),
+    "versions": ("release.list releases", "versions me/x", ""),
+    "diff": ("release.diff.diff diff", "diff me/x me/y", "files that were downloaded are kept"),
+    "inspect": ("release.inspect inspect", "inspect me/x", "files that were downloaded are kept"),
+    "merge": ("model.merge.merge merge", "merge run -o out", "nothing is left half-written"),
+    "export": ("model.export.export export", "export run --gguf -o out.gguf", "nothing is left half-written"),
+    "load": ("model.adapters.load load_adapter,answer", "load me/x", "files that were downloaded are kept"),
+    "demo": ("demo.road run", "demo -o out", "it starts over in the same folder"),
+}  # fmt: skip
+ENDS = {"view", "serve-hub", "doctor"}
+"""Commands that nobody goes on with."""
 
-    def stop(_: object) -> None:
-        raise KeyboardInterrupt
 
-    monkeypatch.setattr("hubdpo.release.push.publish_folder", stop)
-    monkeypatch.setattr(sys, "argv", ["hubdpo", "push", str(tmp_path), "me/x", "--version", "1.0.0"])
-    with pytest.raises(SystemExit) as end:
-        main()
-    assert end.value.code == 130
-    assert "hint: run the same command again: it finishes the release" in capsys.readouterr().err
+def test_every_command_says_how_to_go_on_or_has_nothing_to() -> None:
+    from hubdpo.cli.app import app
+
+    assert {command.name for command in app.registered_commands} == {*GOES_ON, *ENDS}
+
+
+@pytest.mark.parametrize("command", GOES_ON)
+def test_ctrl_c_says_how_to_go_on_and_leaves_nothing(command: str, tmp_path: Path) -> None:
+    stage, words, hint = GOES_ON[command]
+    module, names = stage.split()
+    process = subprocess.Popen(
+        [sys.executable, "-c", STAGE, f"hubdpo.{module}", names, *words.split()], cwd=tmp_path, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline() == "waiting\n", process.communicate()
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    first, second = said.splitlines()[-2:]
+    assert (first, second[: len(AGAIN) + 6]) == ("error: stopped", f"hint: {AGAIN}")
+    assert hint in second
+    assert not [*tmp_path.iterdir()]
