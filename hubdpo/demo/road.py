@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.resources
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -126,20 +127,28 @@ def _heading(number: int, title: str) -> None:
 
 
 def _say_how_to_go_on(folder: Path, data_url: str, adapter_url: str, scores: dict[str, float]) -> None:
+    hubdpo = _program()
     port = urlsplit(data_url).port  # the Hub stops with the demo; on the same port, its links open again
     console.info(
         "", f"dataset   {data_url}", f"adapter   {adapter_url}", f"card      {folder / 'run' / 'README.md'}", "",
         "Look around:",
-        f"  hubdpo serve-hub {folder / 'hub'} --port {port}     (this Hub again: the links above open in a browser)",
-        f"  hubdpo view {folder / 'data'}     (the pairs side by side)",
-        f"  hubdpo view {folder / 'run'} --dataset {folder / 'data'}     (how it trained)", "",
+        f"  {hubdpo} serve-hub {folder / 'hub'} --port {port}     (this Hub again: the links above open in a browser)",
+        f"  {hubdpo} view {folder / 'data'}     (the pairs side by side)",
+        f"  {hubdpo} view {folder / 'run'} --dataset {folder / 'data'}     (how it trained)", "",
         "The same on a GPU, with your data and your account:",
-        "  hubdpo prepare pairs.jsonl -o data",
-        "  hubdpo train --model-name-or-path Qwen/Qwen2-7B-Instruct --dataset data -o run",
-        "  hubdpo push run USER/qwen2-7b-dpo --version 0.1.0",
+        f"  {hubdpo} prepare pairs.jsonl -o data",
+        f"  {hubdpo} train --model-name-or-path Qwen/Qwen2-7B-Instruct --dataset data -o run",
+        f"  {hubdpo} push run USER/qwen2-7b-dpo --version 0.1.0",
     )  # fmt: skip
     console.result(
         f"demo done: held-out accuracy {scores['base_accuracy']:.1%} with the base, "
         f"{scores['adapter_accuracy']:.1%} with the adapter",
         {"dataset": data_url, "adapter": adapter_url, **scores},
     )
+
+
+def _program() -> str:
+    """Return how the user's shell starts this hubdpo: by its path, where the name alone finds another one or none."""
+    own, found = Path(sys.argv[0]), shutil.which("hubdpo")
+    is_found = found is not None and own.exists() and Path(found).samefile(own)
+    return "hubdpo" if is_found or own.name != "hubdpo" else shlex.quote(sys.argv[0])

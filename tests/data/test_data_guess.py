@@ -201,3 +201,14 @@ def test_any_rows_are_looked_at_and_a_complete_description_reads_one() -> None:
             assert found.hint
             complete += 1
     assert complete > 500
+
+
+def test_a_description_to_fill_in_shows_the_first_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"dialogue": [{"speaker": "human", "utterance": "Hi"}], "winner": "w " * 90, "n": 1}
+    (tmp_path / "raw.jsonl").write_bytes(lines([row] * 5))
+    prepare(source=str(tmp_path / "raw.jsonl"), describe=True)
+    out = capsys.readouterr().out
+    assert "# dialogue: [{'speaker': 'human', 'utterance': 'Hi'}]\n" in out
+    assert "# " + "winner: " + ("w " * 30) + "…\n" in out
+    assert "if `dialogue` is a conversation: role_key, content_key and roles name" in out
+    assert yaml.safe_load(out)["prompt"] == OPEN

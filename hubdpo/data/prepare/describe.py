@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -28,7 +28,10 @@ OF_THE_RUN = {"describe", "dry_run", "explain", "engine", "num_proc"}
 """Options of one run."""
 UNKNOWN: Keys = {"prompt": OPEN, "chosen": OPEN, "rejected": OPEN}
 GUESSED = "a guess from the names: check in these rows that the better answer is chosen"
-FILL_IN = "fill in what is marked `# needed`, check the rest, then: hubdpo prepare --config data.yaml -o data"
+FILL_IN = (
+    "write these lines to data.yaml, fill in what is marked `# needed`, check the rest, then: "
+    "hubdpo prepare --config data.yaml -o data"
+)
 MOST_ROWS = 3
 LONGEST = 60
 """Characters that are shown of a message."""
@@ -111,11 +114,21 @@ def _candidates(config: PrepareConfig, file: LookedAt) -> Found:
     guess = suggest(rows).keys or UNKNOWN
     keys = {**guess, **_given(config, file)}
     if any(map(is_open, keys.values())):
-        return Found(file, keys, [])
+        return Found(file, keys, [*_first_row(file.rows)])
     if "rows" in guess:
         rows = [item for row in rows for item in items_in(row, guess["rows"]) or ()]
     convert = compiled(keys, how)
     return Found(file, keys, [GUESSED, *(_as_read(convert, row) for row in rows[:MOST_ROWS])])
+
+
+def _first_row(rows: Sequence[Row]) -> Iterator[str]:
+    """Yield the columns of the first row, cut, and what a list of messages in it needs."""
+    for name, value in (rows[0] if rows else {}).items():
+        text = " ".join(str(value).split())
+        yield f"{name}: {_cut(redact(text, find_secrets(text)))}"
+        first = value[0] if isinstance(value, list) and value else None
+        if isinstance(first, dict) and sum(isinstance(held, str) for held in first.values()) > 1:
+            yield f"  if `{name}` is a conversation: role_key, content_key and roles name its keys and speakers"
 
 
 def _given(config: PrepareConfig, file: LookedAt) -> Keys:
