@@ -21,6 +21,8 @@ once, by the command line.
 
 from __future__ import annotations
 
+from typing import Self
+
 from hubdpo.secrets import cleaned
 
 
@@ -31,6 +33,23 @@ class Explained(BaseException):
         return [f"{type(self).__name__}: {self}", *self.__notes__]
 
 
+class Instead(str):
+    """A hint that has another word for one that was typed, `after` a command that makes what it names.
+
+    The command line shows it as the line that was typed, put right.
+    """
+
+    typed: str
+    word: str
+    after: str | None
+
+    def __new__(cls, typed: str, word: str, *, after: str | None = None) -> Self:
+        then = "" if word == typed else f", then give `{word}`"
+        hint = super().__new__(cls, f"did you mean `{word}`?" if after is None else after + then)
+        hint.typed, hint.word, hint.after = typed, word, after
+        return hint
+
+
 class HubdpoError(Explained, Exception):
     """An error with a one-sentence message, and a `hint` with the next thing to type; credentials are redacted."""
 
@@ -39,6 +58,7 @@ class HubdpoError(Explained, Exception):
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         self.message = cleaned(message)
         self.hint = hint
+        self.instead = hint if isinstance(hint, Instead) else None
         super().__init__(self.message)
 
     @property

@@ -14,6 +14,7 @@ from hubdpo.cli.command import error_boundary
 from hubdpo.cli.diff import diff
 from hubdpo.cli.help import HelpCommand
 from hubdpo.cli.mistakes import UsageError, explained
+from hubdpo.cli.retyped import spell
 from hubdpo.cli.several import SeveralValues
 from hubdpo.cli.signals import signals_unwind
 from hubdpo.cli.streams import lossy_streams
@@ -83,11 +84,3 @@ def main() -> None:
 def commands() -> dict[str, Any]:
     """Return the commands by name, in the order of `hubdpo --help`."""
     return dict(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
-
-
-def spell(argument: str) -> str:
-    """Write `--max_steps=3` as `--max-steps=3`, leaving values and `--` alone."""
-    if not argument.startswith("--") or argument == "--":
-        return argument
-    flag, equals, value = argument.partition("=")
-    return flag.replace("_", "-") + equals + value

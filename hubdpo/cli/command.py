@@ -18,7 +18,9 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from hubdpo import console
+from hubdpo.artefacts.folders.named import check_named
 from hubdpo.cli.help import starting_with
+from hubdpo.cli.retyped import put_right
 from hubdpo.cli.signals import stopped_by
 from hubdpo.config import Config
 from hubdpo.config.base import flag_of, item_type
@@ -69,10 +71,12 @@ def command(model: type[Config] | None = None, *, stopped: str | None = AGAIN) -
     """
 
     def decorate(body: Body) -> Body:
+        name = body.__name__.replace("_", "-")
+
         def run(*, format: str | None, json: bool, quiet: bool, **options: Any) -> None:
             given = console.Format.json if json else console.Format.quiet if quiet else format
             output = next((known for known in console.Format if known == given), None)
-            with console.written_as(output, as_typed=True), error_boundary(stopped) as folders:
+            with console.written_as(output, as_typed=True), error_boundary(stopped, name, model) as folders:
                 if given and output is None:
                     raise _no_output_format(given, model)
                 if model is None:
@@ -80,6 +84,7 @@ def command(model: type[Config] | None = None, *, stopped: str | None = AGAIN) -
                     return
                 file = options.pop("config")
                 config = model.build({k: v for k, v in options.items() if v not in (None, [])}, file=file)
+                check_places(config)
                 folders += [folder for name in OUTPUT_FOLDERS if (folder := getattr(config, name, None))]
                 body(config)
 
@@ -101,16 +106,31 @@ def command(model: type[Config] | None = None, *, stopped: str | None = AGAIN) -
     return decorate
 
 
+def check_places(config: Config) -> None:
+    """Raise ArtefactError for an option that names a folder of another kind, or one that is not there.
+
+    What reads the folders says the same, seconds later: it has libraries to import first.
+    """
+    for name in type(config).model_fields:
+        given = getattr(config, name)
+        for place in given if isinstance(given, list) else [given]:
+            if place and (wanted := config.cli(name).names):
+                check_named(place, wanted)
+
+
 def typed(path: str | Path) -> str:
     """Quote a path for a shell command, so that a leading dash is not read as an option."""
     return shlex.quote(f"./{path}" if str(path).startswith("-") else str(path))
 
 
 @contextmanager
-def error_boundary(stopped: str | None = None) -> Iterator[list[Place]]:
+def error_boundary(
+    stopped: str | None = None, command: str | None = None, model: type[Config] | None = None
+) -> Iterator[list[Place]]:
     """Report a HubdpoError, or a failure of this machine, as a message and a hint, and exit with its code.
 
-    A bug keeps its traceback. The body adds the folders that it writes to. `stopped` is the hint after Ctrl-C.
+    A bug keeps its traceback. The body adds the folders that it writes to. `stopped` is the hint after Ctrl-C. A hint
+    that changes options of the `command`, which `model` has, is shown as the whole line.
     """
     folders: list[Place] = []
     try:
@@ -127,9 +147,10 @@ def error_boundary(stopped: str | None = None) -> Iterator[list[Place]]:
         if known is None:
             raise
         if not leave_error(known):
-            console.error(known.message)
-            if known.hint:
-                console.hint(known.hint)
+            message, hints = put_right(known, command, model)
+            console.error(message)
+            for hint in hints:
+                console.hint(hint)
         raise typer.Exit(known.exit_code) from None
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hubdpo import console
+from hubdpo.artefacts.folders.named import RELEASED, check_named
 from hubdpo.cli.command import DOWNLOADED, command
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ def diff(
     after: Annotated[str, typer.Argument(help="Another of the same kind.", metavar=REF)],
 ) -> None:
     """Compare two datasets, adapters or merged models: data, options, base, metrics, weights and files."""
+    for ref in (before, after):
+        check_named(ref, RELEASED)
     from hubdpo.release.diff.diff import diff as run
 
     changes = run(before, after)

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hubdpo import console
+from hubdpo.artefacts.folders.named import ANY, check_named
 from hubdpo.cli.command import DOWNLOADED, command
+from hubdpo.config.places import ADAPTERS
 from hubdpo.config.push import Check
 from hubdpo.console import counted
 from hubdpo.errors import ConfigError
@@ -89,6 +91,7 @@ def inspect(
     ref: Annotated[str, typer.Argument(help="A folder, or a repo on the Hub.", metavar="DIR|USER/NAME[@REV]")],
 ) -> None:
     """Describe an adapter, a merged model or a dataset, its problems, and how to run it elsewhere."""
+    check_named(ref, ANY)
     from hubdpo.artefacts.manifests.bundle import A_KIND
     from hubdpo.hub.reference import parse_ref
     from hubdpo.release.inspect import inspect as run
@@ -129,6 +132,7 @@ def load(
     """Load an adapter on its pinned base and answer one prompt, greedily."""
     if text is not None and prompt is not None:
         raise ConfigError("two prompts are given", hint="leave `--prompt` out, or the text after the adapter")
+    check_named(adapter, ADAPTERS)
     from hubdpo.model.adapters.load import answer, load_adapter
 
     asked = next((given for given in (text, prompt) if given is not None), "Hello! Who are you?")

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from hubdpo import console
+from hubdpo.artefacts.folders.named import ANY, check_named
 from hubdpo.cli.command import command
 from hubdpo.cli.serving import until_stopped
 
@@ -37,6 +38,10 @@ def view(
     Serves pages on 127.0.0.1, for reading only, until stopped with Ctrl-C.
     A run is followed while it trains; several runs are drawn together.
     """
+    for each in what:
+        check_named(each, ANY)
+    if dataset is not None:
+        check_named(dataset, ("dataset",))
     from hubdpo.view.open import open_thing
     from hubdpo.view.server import ViewServer
 

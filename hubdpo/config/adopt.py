@@ -13,16 +13,16 @@ from hubdpo.config.torch_names import Device
 
 
 class AdoptConfig(Config):
-    adapter: Annotated[str, Cli(argument=True, metavar="DIR|USER/NAME[@REV]", call_type=str | Path)] = Field(
-        description="A LoRA adapter that TRL, LLaMA-Factory, axolotl, Unsloth or PEFT itself wrote."
-    )
+    adapter: Annotated[
+        str, Cli(argument=True, metavar="DIR|USER/NAME[@REV]", names=("adapter",), call_type=str | Path)
+    ] = Field(description="A LoRA adapter that TRL, LLaMA-Factory, axolotl, Unsloth or PEFT itself wrote.")
     output_dir: Annotated[Path, Cli(short="-o", metavar="RUN")] = Field(description="Folder for the run.")
     base: Annotated[str | None, Cli(metavar="DIR|USER/NAME[@REV]", call_type=str | Path | None)] = Field(
         None, description="Base that the adapter was trained on; by default the one that its adapter_config.json names."
     )
-    dataset: Annotated[str | None, Cli(metavar="DIR|USER/NAME[@REV]", call_type=str | Path | None)] = Field(
-        None, description="Prepared dataset that it was trained on, whose held-out pairs it never saw."
-    )
+    dataset: Annotated[
+        str | None, Cli(metavar="DIR|USER/NAME[@REV]", names=("dataset",), call_type=str | Path | None)
+    ] = Field(None, description="Prepared dataset that it was trained on, whose held-out pairs it never saw.")
     load_in_4bit: bool | None = Field(
         None, description="Whether the base was quantised to NF4 in training; by default as the adapter's files say."
     )

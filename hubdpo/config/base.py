@@ -11,7 +11,7 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from hubdpo import console
@@ -38,12 +38,13 @@ class Cli:
     """The field is needed unless one of these is given."""
     file_only: bool = False
     """The field is no option of the command line: it is given in a config file, or from Python."""
+    names: tuple[str, ...] = ()
+    """The kinds of folders that it may name, see `artefacts.folders.named`."""
     call_type: object = None
     """Type of the parameter in Python, if the field accepts more than its own type; a path may always be a Path."""
 
 
 NumberOrAuto = Annotated[int | Literal["auto"] | None, Cli(metavar="N|auto", text=True)]
-PathOrName = Annotated[str, Field(min_length=1), Cli(call_type=str | Path)]
 
 
 class Unfit(ValueError):

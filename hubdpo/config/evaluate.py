@@ -8,26 +8,33 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from hubdpo.config.base import Cli, Config, Unfit, flag_of
+from hubdpo.config.places import ADAPTERS, MODELS
 from hubdpo.config.torch_names import Device
 
 
 class SubjectOptions(Config):
     panel = "What is evaluated"
 
-    model: Annotated[str, Cli(argument=True, metavar="RUN|DIR|USER/NAME[@REV]", call_type=str | Path)] = Field(
-        min_length=1, description="A run folder, a release, or any PEFT adapter or merged model."
-    )
-    dataset: Annotated[list[str], Cli(metavar="DATASET", call_type=str | Path | list[str | Path])] = Field(
+    model: Annotated[
+        str,
+        Cli(
+            argument=True, metavar="RUN|DIR|USER/NAME[@REV]", names=MODELS,
+            call_type=str | Path,
+        ),
+    ] = Field(min_length=1, description="A run folder, a release, or any PEFT adapter or merged model.")  # fmt: skip
+    dataset: Annotated[
+        list[str], Cli(metavar="DATASET", names=("dataset",), call_type=str | Path | list[str | Path])
+    ] = Field(
         [],
         description="Dataset folder or USER/NAME[@REVISION]; may be repeated. By default the dataset of the run.",
     )
     model_name_or_path: Annotated[str | None, Cli(metavar="BASE", call_type=str | Path | None)] = Field(
         None, description="Path or Hub id of the base, if the adapter names none or it has moved."
     )
-    adapter: Annotated[str | None, Cli(metavar="ADAPTER", call_type=str | Path | None)] = Field(
+    adapter: Annotated[str | None, Cli(metavar="ADAPTER", names=ADAPTERS, call_type=str | Path | None)] = Field(
         None, description="Adapter that the run started from, if it has moved since training."
     )
-    against: Annotated[str | None, Cli(metavar="ADAPTER", call_type=str | Path | None)] = Field(
+    against: Annotated[str | None, Cli(metavar="ADAPTER", names=ADAPTERS, call_type=str | Path | None)] = Field(
         None, description="Another adapter of the same base, to compare on the same pairs: a folder or USER/NAME[@REV]."
     )
     output_dir: Annotated[Path | None, Cli(short="-o", metavar="DIR")] = Field(

@@ -8,14 +8,19 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from hubdpo.config.base import Cli, Config, Unfit
+from hubdpo.config.places import MODELS
 
 Outtype = Literal["auto", "f32", "f16", "bf16", "q8_0"]
 
 
 class ExportConfig(Config):
-    model: Annotated[str, Cli(argument=True, metavar="RUN|MERGED|USER/NAME@vX.Y.Z", call_type=str | Path)] = Field(
-        description="A folder with an adapter or a merged model, or a release of one."
-    )
+    model: Annotated[
+        str,
+        Cli(
+            argument=True, metavar="RUN|MERGED|USER/NAME@vX.Y.Z", names=MODELS,
+            call_type=str | Path,
+        ),
+    ] = Field(description="A folder with an adapter or a merged model, or a release of one.")  # fmt: skip
     output: Annotated[Path, Cli(short="-o", metavar="FILE")] = Field(description="The file to write.")
     gguf: bool = Field(False, description="Write GGUF, the format of llama.cpp and Ollama.")
     outtype: Outtype = Field(

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from hubdpo.config.base import Cli, Config, Unfit, flag_of
+from hubdpo.config.places import ADAPTERS
 from hubdpo.config.torch_names import Device, Dtype
 from hubdpo.console import counted
 
@@ -32,7 +33,12 @@ MOST_WEIGHT = 100.0
 class MergeConfig(Config):
     adapter: Annotated[
         list[str],
-        Cli(argument=True, metavar="RUN|USER/NAME@vX.Y.Z...", call_type=str | Path | Sequence[str | Path]),
+        Cli(
+            argument=True,
+            metavar="RUN|USER/NAME@vX.Y.Z...",
+            names=ADAPTERS,
+            call_type=str | Path | Sequence[str | Path],
+        ),  # fmt: skip
     ] = Field(min_length=1, description="Finished run folders, or releases of adapters; several need --weights.")
     output_dir: Annotated[Path, Cli(short="-o", metavar="DIR")] = Field(description="Folder for the merged model.")
     dtype: Dtype = Field("bfloat16", description="Data type of the weights.")

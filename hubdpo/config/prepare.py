@@ -183,7 +183,12 @@ class SplitOptions(Config):
             raise Unfit(f"`{value}` is a split, not what tells the split of rows", hint=hint)
         return value
 
-    _percent_of_prompts = field_validator("test_size", mode="before")(percent)
+    @field_validator("test_size", mode="before")
+    @classmethod
+    def _share(cls, value: object) -> object:
+        if isinstance(value, (int, str)) and (text := str(value).strip()).isdecimal() and 1 <= int(text) < 100:
+            raise Unfit(f"a share is below 1, or a percentage: {text}%", hint=f"--test-size {text}%")
+        return percent(value)
 
 
 class CardOptions(Config):
@@ -234,14 +239,16 @@ class PrepareConfig(
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.max_length is not None and self.model is None:
-            raise ValueError("--max-length counts tokens, so it needs --model")
+            raise Unfit("--max-length counts tokens, so it needs --model", hint="--model Qwen/Qwen2-7B-Instruct")
         for name in ("chat_template", "chat_template_kwargs"):
             if getattr(self, name) is not None and self.model is None:
-                raise ValueError(f"{flag_of(name)} is used to count tokens, so it needs --model")
+                message = f"{flag_of(name)} is used to count tokens, so it needs --model"
+                raise Unfit(message, hint="--model Qwen/Qwen2-7B-Instruct")
         if self.max_length == "auto" and self.over_length == "truncate":
-            raise ValueError("--over-length truncate needs a number: run with --dry-run to see what `auto` selects")
+            message = "--over-length truncate needs a number: run with --dry-run to see what `auto` selects"
+            raise Unfit(message, hint="--max-length 1024")
         if isinstance(self.max_length, int) and self.max_length < 16:
-            raise ValueError("--max-length must be 16 or more")
+            raise Unfit("--max-length must be 16 or more", hint="--max-length 1024")
         if self.redact and self.scan == "none":
-            raise ValueError("--redact needs --scan secrets")
+            raise Unfit("--redact needs --scan secrets", hint="--scan secrets")
         return self

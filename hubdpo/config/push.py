@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from hubdpo.config.base import Cli, Config, Unfit
-from hubdpo.config.repo_id import is_repo_id
+from hubdpo.config.repo_id import is_repo_id, repo_in
+from hubdpo.errors import Instead
 
 Check = Literal["load", "hashes"]
 """How to verify a release: load it and compare its probes, or compare file hashes only."""
@@ -17,8 +18,8 @@ BUMPS = ("major", "minor", "patch")
 
 
 class PushConfig(Config):
-    folder: Annotated[Path, Cli(argument=True, metavar="DIR")] = Field(
-        description="A dataset folder, a run folder, a sweep, whose best run is taken, or a merged model."
+    folder: Annotated[Path, Cli(argument=True, metavar="DIR", names=("run", "merged model", "dataset", "sweep"))] = (
+        Field(description="A dataset folder, a run folder, a sweep, whose best run is taken, or a merged model.")
     )
     repo: Annotated[str, Cli(argument=True, metavar="USER/NAME")] = Field(description="Repo to publish to.")
     version: Annotated[str, Cli(metavar="X.Y.Z|patch|minor|major")] = Field(
@@ -63,12 +64,14 @@ class PushConfig(Config):
             return value
         bare = value.removeprefix("v")
         if not re.fullmatch(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)", bare):
-            raise ValueError("a version is three numbers, X.Y.Z, or patch, minor or major")
+            numbers = [*re.findall(r"\d+", value), "0", "0"][:3] if re.match(r"v?\d", value) else ["0", "1", "0"]
+            three = ".".join(str(int(number)) for number in numbers)
+            raise Unfit("a version is three numbers, X.Y.Z, or patch, minor or major", hint=f"--version {three}")
         return bare
 
     @field_validator("repo", "base_model")
     @classmethod
     def _repo_id(cls, value: str | None) -> str | None:
         if value is not None and not is_repo_id(value):
-            raise ValueError("a repo is USER/NAME")
+            raise Unfit("a repo is USER/NAME", hint=Instead(value, repo_in(value)))
         return value

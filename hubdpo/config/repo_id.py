@@ -1,9 +1,10 @@
-"""The form of a repo id on the Hub."""
+"""The form of a repo id on the Hub, and of a path."""
 
 from __future__ import annotations
 
 import re
 
+SPELLED_AS_DATASET = re.compile(r"^datasets/(?=[^/@]+/[^/@]+(?:@|$))")
 _PART = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"
 
 
@@ -19,4 +20,21 @@ def is_repo_id(value: object, *, owner_required: bool = True) -> bool:
         and "--" not in value
         and ".." not in value
         and not value.endswith(".git")
+    )
+
+
+def looks_like_folder(ref: str) -> bool:
+    """Tell whether a name was meant as a path: by its first character, or by the slashes before any `@`."""
+    return ref.startswith((".", "/", "~")) or SPELLED_AS_DATASET.sub("", ref).partition("@")[0].count("/") != 1
+
+
+def repo_in(text: str) -> str:
+    """Return the repo that an address of a page names, else one with a part of the text as its name."""
+    path = re.sub(r"^(https?:/+[^/]+/|hf:/+)?(datasets/|models/)?", "", text)
+    owner, _, name = path.partition("/")
+    name = name.partition("/")[0].partition("@")[0]
+    return (
+        f"{owner}/{name}"
+        if is_repo_id(f"{owner}/{name}")
+        else f"USER/{re.sub(r'[^A-Za-z0-9_.-]+', '-', text).strip('-.') or 'NAME'}"
     )

@@ -76,8 +76,8 @@ class SweepConfig(TrainConfig):
         common = {name: several[0] for name, several in given.items() if name not in swept}
         if not swept:
             raise ConfigError(
-                "no option has several values, so there is nothing to sweep",
-                hint="--beta 0.05 0.1, or `hubdpo train` for a single run",
+                "no option has several values, so there is nothing to sweep; `hubdpo train` trains a single run",
+                hint="--beta 0.05 0.1",
             )
         if common.get("reference") == "online":
             raise ConfigError(

@@ -8,8 +8,9 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from hubdpo.config import chat_template
-from hubdpo.config.base import Cli, Config, NumberOrAuto, PathOrName, Unfit
+from hubdpo.config.base import Cli, Config, NumberOrAuto, Unfit
 from hubdpo.config.chat_template import ChatTemplate
+from hubdpo.config.places import ADAPTERS, DatasetPlace
 from hubdpo.config.roles import Command, Manner, Weights
 from hubdpo.config.template_kwargs import HELP, TemplateKwargs
 from hubdpo.config.torch_names import ComputeDtype, Device
@@ -26,7 +27,9 @@ EXPERT_LAYERS = frozenset({"gate", "gate_proj", "up_proj", "down_proj", "w1", "w
 class RunOptions(Config):
     panel = "Run"
 
-    model_name_or_path: Command[Annotated[str, Cli(call_type=str | Path | None, needed_unless=("adapter",))]] = Field(
+    model_name_or_path: Command[
+        Annotated[str, Cli(metavar="BASE", call_type=str | Path | None, needed_unless=("adapter",))]
+    ] = Field(
         "",
         description="Base model, any causal language model of text: a Hub id or a local folder. With --adapter, by "
         "default its base.",
@@ -34,9 +37,9 @@ class RunOptions(Config):
     model_revision: Command[str | None] = Field(
         None, description="Branch, tag or commit of the base. The run records the commit."
     )
-    dataset: Command[PathOrName] = Field(description="Dataset folder, or USER/NAME[@REVISION] on the Hub.")
+    dataset: Command[DatasetPlace] = Field(description="Dataset folder, or USER/NAME[@REVISION] on the Hub.")
     output_dir: Command[Annotated[Path, Cli(short="-o", metavar="DIR")]] = Field(description="Run folder to write.")
-    adapter: Command[Annotated[str | None, Cli(call_type=str | Path | None)]] = Field(
+    adapter: Command[Annotated[str | None, Cli(names=ADAPTERS, call_type=str | Path | None)]] = Field(
         None,
         min_length=1,
         description="LoRA adapter to start from: USER/NAME[@REVISION] or a folder. It settles rank, alpha and layers.",

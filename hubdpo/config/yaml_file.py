@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
+import shlex
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from hubdpo.errors import ConfigError
+from hubdpo.errors import ConfigError, Instead
 
 
 class _Twice(ValueError):
@@ -29,13 +31,22 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
+def _beside(path: Path) -> str | None:
+    """Return the YAML file beside a path whose name is nearest, or the only one."""
+    stems = {each.stem: each.name for each in path.parent.glob("*.y*ml")} if path.parent.is_dir() else {}
+    near = difflib.get_close_matches(path.stem, stems, n=1) or (list(stems) if len(stems) == 1 else [])
+    return str(path.with_name(stems[near[0]])) if near else None
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a flat YAML mapping. Raise ConfigError when the file is missing, is not YAML or is not a mapping."""
     hint = "write `beta: 0.1`, one option per line"
     try:
         loaded = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a safe loader
     except FileNotFoundError:
-        raise ConfigError(f"config file not found: {path}", hint="check the path after `--config`") from None
+        near = _beside(path)
+        hint = Instead(str(path), near) if near else f"ls {shlex.quote(str(path.parent))}"
+        raise ConfigError(f"config file not found: {path}", hint=hint) from None
     except _Twice as problem:
         raise ConfigError(f"{problem} of `{path}`", hint="keep one of them") from None
     except (yaml.YAMLError, ValueError, IsADirectoryError, LookupError, AttributeError, TypeError) as problem:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from hubdpo.artefacts.folders.kinds import read_dataset_folder
+from hubdpo.artefacts.folders.named import check_named, meant, unused
 from hubdpo.artefacts.folders.walk import files_below
 from hubdpo.artefacts.formats.messages import COLUMNS
 from hubdpo.artefacts.manifests.manifest import CARD_FILE, PREPARE_FILE, RUN_FILE
@@ -22,9 +22,9 @@ from hubdpo.cards.model.card import citation_of
 from hubdpo.config.takes import plain
 from hubdpo.data.pairs.extras import example_of, whole
 from hubdpo.data.raw.raw_file import ENDINGS
-from hubdpo.errors import ArtefactError
+from hubdpo.errors import ArtefactError, Instead
 from hubdpo.hub.open import open_snapshot
-from hubdpo.hub.reference import checked_name, looks_like_folder
+from hubdpo.hub.reference import checked_name
 from hubdpo.hub.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 AT_ONCE = 512
 """Rows that are in memory together where a split is streamed."""
-RAW_NAME = re.compile(r"\.(jsonl?|ndjson|csv|tsv|parquet|arrow|xlsx|txt|ya?ml)(\.(gz|zst|bz2|xz))?$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -155,15 +154,12 @@ def _check_prepared(snapshot: Snapshot, folder: Path, ref: str) -> None:
     if (folder / PREPARE_FILE).is_file():
         return
     if (folder / RUN_FILE).is_file():
-        raise ArtefactError(f"`{ref}` is a run, not a dataset", hint="give the dataset that `hubdpo prepare` made")
-    source = f"hf://datasets/{ref}"
-    if not snapshot.commit:
-        has_rows = any(path.name.lower().endswith(ENDINGS) for path in files_below(folder))
-        source = shlex.quote(ref) if has_rows else "SOURCE"
-    raise ArtefactError(
-        f"`{ref}` was not made by `hubdpo prepare`: it has no {PREPARE_FILE}",
-        hint=f"hubdpo prepare {source} -o data, then give `data`",
-    )
+        raise ArtefactError(f"`{ref}` is a run, not a dataset", hint=meant(ref, ("dataset",)))
+    name, hint = unused("data", Path(ref)), meant(ref, ("dataset",))
+    source = f"hf://datasets/{ref}" if snapshot.commit else shlex.quote(ref)
+    if snapshot.commit or any(path.name.lower().endswith(ENDINGS) for path in files_below(folder)):
+        hint = Instead(ref, name, after=f"hubdpo prepare {source} -o {shlex.quote(name)}")
+    raise ArtefactError(f"`{ref}` was not made by `hubdpo prepare`: it has no {PREPARE_FILE}", hint=hint)
 
 
 def _require_train(manifest: PrepareManifest, ref: str) -> None:
@@ -173,14 +169,5 @@ def _require_train(manifest: PrepareManifest, ref: str) -> None:
 
 def _open(ref: str, revision: str | None = None) -> Snapshot:
     """Open a dataset, a folder or a repo. Raise ArtefactError for raw data, and for a folder that does not exist."""
-    if Path(ref).is_dir():
-        return open_snapshot(ref, revision)
-    if Path(ref).is_file() or RAW_NAME.search(ref):
-        state = "is raw data" if Path(ref).is_file() else "is not there, and is named like raw data"
-        raise ArtefactError(
-            f"`{ref}` {state}, not a dataset folder",
-            hint=f"hubdpo prepare {shlex.quote(ref)} -o data, then give `data`",
-        )
-    if looks_like_folder(ref):
-        raise ArtefactError(f"dataset folder not found: {ref}", hint=f"hubdpo prepare SOURCE -o {shlex.quote(ref)}")
-    return open_snapshot(ref, revision, repo_type="dataset")
+    check_named(ref, ("dataset",))
+    return open_snapshot(ref, revision, repo_type=None if Path(ref).is_dir() else "dataset")

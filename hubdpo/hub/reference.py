@@ -11,16 +11,17 @@ import urllib.parse
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from hubdpo.artefacts.folders.named import ANY, check_named
 from hubdpo.artefacts.formats.bounded import shortened
 from hubdpo.artefacts.manifests.bundle import Release
-from hubdpo.config.repo_id import is_repo_id
-from hubdpo.errors import ArtefactError, ConfigError, DataError
+from hubdpo.config.flags import quoted
+from hubdpo.config.repo_id import SPELLED_AS_DATASET, is_repo_id, repo_in
+from hubdpo.errors import ConfigError, DataError, Instead
 
 RepoType = Literal["model", "dataset"]
 HUB = "hf://"
 DATASETS = f"{HUB}datasets/"
 COMMIT = re.compile(r"[0-9a-f]{40}")
-_SPELLED_AS_DATASET = re.compile(r"^datasets/(?=[^/@]+/[^/@]+(?:@|$))")
 _NO_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|//|@\{|\.lock(?:/|$)|(?:^|/)\.|^[/-]|[./]$|^$")
 
 
@@ -80,28 +81,25 @@ def parse_ref(ref: str) -> RepoRef:
 
     Raise ConfigError for any other form.
     """
-    bare = _SPELLED_AS_DATASET.sub("", ref)
+    bare = SPELLED_AS_DATASET.sub("", ref)
     repo_type: RepoType | None = "dataset" if bare != ref else None
     repo_id, at, revision = bare.partition("@")
     if not is_repo_id(repo_id):
-        raise ConfigError(f"not a repo: `{ref}`", hint="write USER/NAME or USER/NAME@v1.0.0")
+        if Path(ref).is_dir():
+            raise ConfigError(
+                f"`{ref}` is a folder, and a repo on the Hub is meant",
+                hint=f"hubdpo push {quoted(ref)} USER/NAME --version 0.1.0",
+            )
+        raise ConfigError(
+            f"not a repo: `{ref}`; write USER/NAME, or USER/NAME@v1.0.0 for a release", hint=Instead(ref, repo_in(ref))
+        )
     return RepoRef(repo_id, checked_revision(urllib.parse.unquote(revision)) if at else None, repo_type)
 
 
 def parse_unless_folder(ref: str) -> RepoRef:
     """Like `parse_ref`, but raise ArtefactError for a path: the folder does not exist."""
-    if Path(ref).is_file():
-        raise ArtefactError(
-            f"`{ref}` is a file, not a folder", hint="give a run folder or dataset folder, or USER/NAME"
-        )
-    if looks_like_folder(ref):
-        raise ArtefactError(f"folder not found: {ref}", hint="give a folder that is there, or USER/NAME")
+    check_named(ref, ANY)
     return parse_ref(ref)
-
-
-def looks_like_folder(ref: str) -> bool:
-    """Tell whether a name was meant as a path: by its first character, or by the slashes before any `@`."""
-    return ref.startswith((".", "/", "~")) or _SPELLED_AS_DATASET.sub("", ref).partition("@")[0].count("/") != 1
 
 
 def parse_address(address: str) -> list[Address]:

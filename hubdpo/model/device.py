@@ -56,8 +56,8 @@ def check_device_map(device_map: object) -> None:
             raise _no_cuda('device_map="cpu"')
 
 
-def _no_cuda(instead: str = "`--device cpu`") -> ConfigError:
-    return ConfigError("no CUDA device is found", hint=f"hubdpo doctor, or use {instead}")
+def _no_cuda(instead: str = "--device cpu") -> ConfigError:
+    return ConfigError("no CUDA device is found; `hubdpo doctor` shows what is", hint=instead)
 
 
 def compute_dtype(device: str, wanted: str = "auto") -> torch.dtype:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from hubdpo.artefacts.manifests.manifest import (
     RUN_FILE,
     SWEEP_FILE,
 )
-from hubdpo.errors import ArtefactError, ConfigError
+from hubdpo.errors import ConfigError
 from hubdpo.hub.open import open_snapshot
 from hubdpo.hub.reference import COMMIT
 from hubdpo.hub.snapshot import FolderSnapshot
@@ -55,9 +54,6 @@ def open_thing(refs: Sequence[str], dataset: str | None = None) -> Thing:
 
 def _open(ref: str) -> Thing:
     path = Path(ref)
-    if path.is_file():
-        hint = f"hubdpo prepare {shlex.quote(ref)} -o data, then hubdpo view data"
-        raise ArtefactError(f"`{ref}` is a file; a dataset, a run and a release are folders", hint=hint)
     if path.is_dir():
         is_starting = not any(path.iterdir()) and is_worked_in(path)
         if not is_starting and not any((path / name).is_file() for name in SHOWN):

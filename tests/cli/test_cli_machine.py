@@ -37,7 +37,7 @@ REFUSED: dict[str, tuple[str, list[str]]] = {
         "ulimit -f 2; hubdpo prepare raw.jsonl -o out",
         ["error: no file may be larger than 2.0 kB here; the output folder is unchanged", "hint: ulimit -f unlimited"],
     ),
-    "a long name": (f"hubdpo prepare raw.jsonl -o {'n' * 300}", ["the name is too long", "hint: use a shorter name"]),
+    "a long name": (f"hubdpo prepare raw.jsonl -o {'n' * 300}", ["the name is too long", "; use a shorter name"]),
     "a part that is a file": ("hubdpo prepare raw.jsonl -o raw.jsonl/out", ["raw.jsonl` is a file, not a folder"]),
     "a place where nothing can be made": ("hubdpo prepare raw.jsonl -o /sys/out", ["/sys", "folder is unchanged"]),
 }  # fmt: skip

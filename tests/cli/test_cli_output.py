@@ -110,7 +110,7 @@ def test_load_takes_the_prompt_as_a_word_or_an_option(
 
     monkeypatch.setattr(load, "load_adapter", lambda adapter: adapter)
     monkeypatch.setattr(load, "answer", lambda loaded, prompt, *, max_new_tokens: f"{loaded}: {prompt}")
-    assert runner.invoke(app, ["load", "run", *words]).stdout == "run: What is it?\n"
+    assert runner.invoke(app, ["load", "alice/run", *words]).stdout == "alice/run: What is it?\n"
 
 
 @pytest.mark.parametrize("words", [[""], ["--prompt", ""]])
@@ -121,7 +121,7 @@ def test_load_asks_an_empty_prompt_that_is_given(
 
     monkeypatch.setattr(load, "load_adapter", lambda adapter: adapter)
     monkeypatch.setattr(load, "answer", lambda loaded, prompt, *, max_new_tokens: f"asked {prompt!r}")
-    assert runner.invoke(app, ["load", "run", *words]).stdout == "asked ''\n"
+    assert runner.invoke(app, ["load", "alice/run", *words]).stdout == "asked ''\n"
 
 
 def test_load_refuses_two_prompts_before_it_loads(runner: CliRunner) -> None:

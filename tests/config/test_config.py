@@ -56,7 +56,7 @@ def test_an_unknown_key_names_the_file_and_the_nearest_option(tmp_path: Path) ->
             TrainConfig,
             {"dataset": "data"},
             "options `--model-name-or-path` and `--output-dir` are needed",
-            "add `--model-name-or-path VALUE --output-dir DIR`",
+            "add `--model-name-or-path BASE --output-dir DIR`",
         ),
     ],
 )
@@ -349,7 +349,7 @@ def test_all_mistakes_of_a_file_and_a_call_are_told_at_once(tmp_path: Path) -> N
     assert "option `--model-name-or-path` is needed" in message
     assert "rename `learning_rte` to `learning_rate`" in hint
     assert "did you mean `dataset`?" in hint
-    assert "add `--model-name-or-path VALUE`" in hint
+    assert "add `--model-name-or-path BASE`" in hint
 
 
 def test_what_is_misspelt_is_not_called_missing_as_well() -> None:

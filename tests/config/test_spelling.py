@@ -70,7 +70,7 @@ def test_a_hint_for_a_file_can_be_pasted_into_it() -> None:
             PrepareConfig,
             "max_length: 8",
             "`max_length` counts tokens, so it needs --model",
-            "see `hubdpo prepare --help`",
+            "--model Qwen/Qwen2-7B-Instruct",
         ),
         (PushConfig, "commit_message: hf_" + "a" * 34, "option `commit_message` in `{file}` holds a", "environment"),
     ],

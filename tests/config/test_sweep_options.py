@@ -90,7 +90,7 @@ def test_a_loss_without_a_reference_has_none() -> None:
         ({"load_in_4bit": [True, False]}, "share the base in memory", "--load-in-4bit"),
         ({"dataset": ["a", "b"]}, "share the tokenised pairs", "--dataset a"),
         ({"save_steps": [5, 10]}, "`--save-steps` has one value in a sweep, as it does not change", "--save-steps 5"),
-        ({"beta": 0.1}, "nothing to sweep", "hubdpo train"),
+        ({"beta": 0.1}, "`hubdpo train` trains a single run", "--beta 0.05 0.1"),
         ({"beta": []}, "has no value", "leave `--beta` out"),
         ({"beta": [0.1, "0.10"]}, "two runs are the same, `beta-0.1`", "once"),
         ({"beta": [0.1, 0.2], "reference": "online"}, "computed once", "leave `--reference` out"),

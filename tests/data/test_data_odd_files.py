@@ -37,10 +37,10 @@ UNKNOWN = {
     "chinese.txt": (("问题\t答案\n" + "怎么煮鸡蛋\t七分钟\n" * 9).encode("utf-16"), "cp chinese.txt chinese.tsv"),
     "long.txt": (b"prompt\tchosen\n" + (b"a" * 9_000 + b"\tb\n") * 9, "cp long.txt long.tsv"),
     "arrow.bin": (arrow(pa.ipc.new_file), "cp arrow.bin arrow.arrow"),
-    "prose.txt": (b"Dear all,\nthis is, well, prose.\n", "hubdpo reads .jsonl"),
-    "word.txt": (b"prose\n", "hubdpo reads .jsonl"),
-    "zeros.bin": (b"\0\1\2\3" * 9, "hubdpo reads .jsonl"),
-    "text.txt.gz": (gzip.compress(table("\t").encode()), "hubdpo reads .jsonl"),
+    "prose.txt": (b"Dear all,\nthis is, well, prose.\n", "hubdpo prepare --help"),
+    "word.txt": (b"prose\n", "hubdpo prepare --help"),
+    "zeros.bin": (b"\0\1\2\3" * 9, "hubdpo prepare --help"),
+    "text.txt.gz": (gzip.compress(table("\t").encode()), "hubdpo prepare --help"),
 }  # fmt: skip
 
 

@@ -265,7 +265,7 @@ def test_a_manifest_without_counts_of_its_sources_is_read(tmp_path: Path) -> Non
     ("source", "hint"),
     [
         ("me/pairs", "hf://datasets/me/pairs"),
-        ("me/pairs.jsonl", "quote the glob"),
+        ("me/pairs.jsonl", "ls ."),
         ("s3://pairs/a.jsonl", "pip install s3fs"),
         ("foo://a.jsonl", "check the address"),
     ],

@@ -225,7 +225,8 @@ def test_rows_with_one_answer_are_told_so(tmp_path: Path, value: dict[str, Any])
         (tmp_path / "raw.json").write_bytes(text)
         with pytest.raises(DataError, match="one answer each") as caught:
             prepare(source=str(tmp_path / "raw.json"), output_dir=tmp_path / "out")
-        assert "two answers to each prompt" in (caught.value.hint or "")
+        assert "two answers to each prompt" in caught.value.message
+        assert (caught.value.hint or "").startswith("hubdpo prepare --describe ")
 
 
 @pytest.mark.parametrize(
@@ -353,7 +354,12 @@ TWO = {"prompt": "q", "response_a": "x", "response_b": "y"}
 @pytest.mark.parametrize(
     ("row", "given", "told", "hint"),
     [
-        (TWO, "unpaired", "no row has one answer with a label, .*nothing that says which is better", "DPO needs"),
+        (
+            TWO,
+            "unpaired",
+            "no row has one answer with a label, .*nothing that says which is better; DPO needs",
+            "hubdpo prepare --describe",
+        ),
         ({**TWO, "winner": "a"}, "unpaired", "the rows have `prompt`, `response_a`, `response_b`", "--converter voted"),
         ({**TWO, "label": 1}, "unpaired", "no row has one answer", "--converter voted"),
         (row("prompt", "chosen", "rejected"), "scored", "no row has answers with scores", "--converter preference"),

@@ -213,7 +213,7 @@ def test_a_branch_that_is_no_release_is_told_as_one_in_diff(slashed: dict[str, s
 @pytest.mark.parametrize(
     ("command", "word"),
     [
-        (["verify", "{dataset}@refs/pr/1"], "name a release"),
+        (["verify", "{dataset}@refs/pr/1"], "has no release yet"),
         (["versions", "{dataset}@feature/clean"], "not `feature/clean`"),
         (["inspect", "{dataset}@feature/none"], "`alice/slashed-data` has no revision `feature/none`; and there is no"),
         (["load", "{model}@feature/none"], "`alice/slashed-adapter` has no revision `feature/none`"),

@@ -10,12 +10,13 @@ import pytest
 from huggingface_hub import HfApi
 
 import hubdpo
+from hubdpo.config.repo_id import looks_like_folder
 from hubdpo.data.load import look_at_dataset
 from hubdpo.data.raw.sources.find import find_sources
 from hubdpo.data.tokens.tokenizer import encoder_of, find_model
 from hubdpo.errors import HubError, NoSuchRevision
 from hubdpo.hub.open import open_snapshot
-from hubdpo.hub.reference import RepoRef, looks_like_folder, parse_ref
+from hubdpo.hub.reference import RepoRef, parse_ref
 from hubdpo.model.bases.find import find_base
 from hubdpo.release.list import releases
 

@@ -81,13 +81,13 @@ def test_mistakes_are_refused_before_torch_is_imported(tiny_base: Path, dataset_
         (2, [*good, "--lora-target-modules", "lm_head", "--dry-run"], "lm_head"),
         (2, [*good, "--checkpoint-layers", "3"], "more than the 2 layers"),
         (2, [*good, "--device", "cuda"], "no CUDA device"),
-        (3, ["--model-name-or-path", str(tiny_base), "--dataset", "nodata"], "hubdpo prepare SOURCE -o nodata"),
+        (3, ["--model-name-or-path", str(tiny_base), "--dataset", "nodata"], "hubdpo prepare pairs.jsonl -o nodata"),
         (3, ["--model-name-or-path", str(tiny_base), "--dataset", str(raw)], f"hubdpo prepare {raw} -o data"),
         (2, ["--model-name-or-path", str(cut), "--dataset", str(dataset_dir)], "truncated"),
         (2, ["--model-name-or-path", "nowhere", "--dataset", str(dataset_dir)], "base model not found"),
         (4, ["--model-name-or-path", "alice/nothing", "--dataset", str(dataset_dir)], "there is no folder `alice/n"),
         (4, ["--model-name-or-path", str(tiny_base), "--dataset", "mistyped/d"], "there is no folder `mistyped/d`"),
-        (3, ["--model-name-or-path", str(tiny_base), "--dataset", "empty"], "hubdpo prepare SOURCE -o data"),
+        (3, ["--model-name-or-path", str(tiny_base), "--dataset", "empty"], "hubdpo prepare pairs.jsonl -o data"),
     ]
     if cuda_is_possible():
         mistakes = [mistake for mistake in mistakes if "cuda" not in mistake[1]]
@@ -142,7 +142,7 @@ def test_what_cannot_be_evaluated_is_refused_before_torch_is_imported(run_dir: P
     prepare(source=[str(tmp_path / "all.jsonl")], output_dir=str(tmp_path / "all"), test_size=0)
     mistakes = [
         (3, ["evaluate", "nowhere"], "nowhere"),
-        (3, ["evaluate", "all"], "`all` is a dataset folder: it has no run.json"),
+        (3, ["evaluate", "all"], "`all` is a dataset, not a run"),
         (3, ["evaluate", "."], "`.` is not a run folder"),
         (3, ["evaluate", str(run_dir), "--dataset", "moved"], "`moved` is a run, not a dataset"),
         (3, ["inspect", "all.jsonl"], "`all.jsonl` is a file, not a folder"),

@@ -15,6 +15,7 @@ from hubdpo.artefacts.folders.model_files import (
     LICENCE_FILES,
     TOKENIZER_CONFIG,
 )
+from hubdpo.artefacts.folders.named import RELEASED, check_named, meant
 from hubdpo.artefacts.folders.run_folder import train_again
 from hubdpo.artefacts.folders.sweep_folder import refuse_sweep
 from hubdpo.artefacts.folders.walk import files_below
@@ -60,13 +61,8 @@ _READERS: dict[str, Callable[[Path], object]] = {
 
 def folder_kind(folder: Path) -> Kind:
     """Return the kind of a folder. Raise ArtefactError if it is not a dataset, run or merged folder."""
-    if folder.is_file():
-        raise ArtefactError(
-            f"`{folder}` is a file, but a release is a folder",
-            hint=f"hubdpo prepare {shlex.quote(str(folder))} -o data, then push `data`",
-        )
     if not folder.is_dir():
-        raise ArtefactError(f"folder not found: {folder}", hint="create one with hubdpo prepare or hubdpo train")
+        check_named(folder, RELEASED)
     refuse_sweep(folder)
     if (folder / RUN_FILE).exists():
         return "adapter"
@@ -76,7 +72,7 @@ def folder_kind(folder: Path) -> Kind:
         return "merged"
     raise not_by_hubdpo(folder, str(folder)) or ArtefactError(
         f"`{folder}` is no dataset, run or merged model: it has no {PREPARE_FILE}, {RUN_FILE} or {MERGE_FILE}",
-        hint="hubdpo prepare SOURCE -o DIR, or hubdpo train ... -o RUN",
+        hint=meant(str(folder), RELEASED),
     )
 
 

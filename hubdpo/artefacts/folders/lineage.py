@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG
+from hubdpo.artefacts.folders.named import unused
 from hubdpo.artefacts.formats.bounded import read_object
 from hubdpo.artefacts.manifests.manifest import MERGE_FILE
 from hubdpo.artefacts.manifests.merge import MergeManifest
 from hubdpo.artefacts.manifests.run import Ancestor, BaseRef
 from hubdpo.config.flags import quoted
 from hubdpo.config.repo_id import is_repo_id
-from hubdpo.errors import ArtefactError, ConfigError, UnsupportedBase
+from hubdpo.errors import ArtefactError, ConfigError, Instead, UnsupportedBase
 
 
 def ancestors(folder: Path) -> list[Ancestor]:
@@ -36,8 +37,9 @@ def check_not_an_adapter(folder: Path, name: str) -> None:
         return
     base = base_of_adapter(folder)
     raise UnsupportedBase(
-        f"`{name}` is an adapter{f' of {base}' if base else ''}, not a base model",
-        hint=f"`--adapter {name}` trains it further; its base is found by itself",
+        f"`{name}` is an adapter{f' of {base}' if base else ''}, not a base model; `--adapter` "
+        "trains it further, on its own base",
+        hint=f"--adapter {quoted(name)}; leave `--model-name-or-path` out",
     )
 
 
@@ -75,7 +77,9 @@ def not_by_hubdpo(folder: Path, name: str) -> ArtefactError | None:
     )
 
 
-def adopting(name: str, base: object) -> str:
+def adopting(name: str, base: object) -> Instead:
     """Return the hint that makes a run of an adapter of another tool; `base` is what its config names."""
     is_place = isinstance(base, str) and (is_repo_id(base) or Path(base).is_dir())
-    return f"hubdpo adopt {quoted(name)} --base {quoted(base if is_place else 'USER/NAME')} -o run, then give `run`"
+    run = unused("run", Path(name))
+    command = f"hubdpo adopt {quoted(name)} --base {quoted(base if is_place else 'USER/NAME')} -o {quoted(run)}"
+    return Instead(name, run, after=command)

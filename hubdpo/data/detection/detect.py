@@ -166,13 +166,14 @@ def _unfit(file: Look, problem: str) -> DataError:
     hint = f"hubdpo prepare --describe {shlex.quote(file.source)} > data.yaml"
     if not file.source or file.source.startswith(IN_MEMORY):
         hint = "--describe"
+    needs = ""
     if suggestion.finding and not suggestion.tells_better:
-        hint = (
-            "DPO needs two answers to each prompt, and which of them is the better one; a column that always holds the "
-            "better one can be named with `--map`"
+        needs = (
+            "; DPO needs two answers to each prompt, and which of them is the better one; a description of the columns "
+            "can say so"
         )
     return DataError(
-        f"{problem}; the rows have {file.columns}{_empty_columns(file)}{suggestion.finding}",
+        f"{problem}; the rows have {file.columns}{_empty_columns(file)}{suggestion.finding}{needs}",
         hint=suggestion.hint or hint,
     )
 

@@ -66,7 +66,8 @@ def up_to_date(target: str, fingerprint: str, *, overwrite: bool) -> PrepareMani
         manifest = read_dataset_folder(folder)
     except ArtefactError as problem:
         raise ArtefactError(
-            problem.message, hint="add `--overwrite` to lose the edits, or give another `--output-dir`"
+            f"{problem.message}; `--overwrite` loses the edits",
+            hint="give another `--output-dir`, or add `--overwrite`",
         ) from None
     known = {*manifest.files, PREPARE_FILE, *LOCAL_ONLY}
     if foreign := [path for path in files_below(folder) if path.relative_to(folder).as_posix() not in known]:

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hubdpo.artefacts.folders.model_files import TOKENIZER_PATTERNS
+from hubdpo.artefacts.folders.named import base_instead
 from hubdpo.artefacts.manifests.manifest import sha256_file
+from hubdpo.config.repo_id import looks_like_folder
 from hubdpo.data.tokens.encoder import ChatEncoder
 from hubdpo.errors import ConfigError
 from hubdpo.hub.client import check_type, download, resolve
 from hubdpo.hub.failures import first_line, no_folder
-from hubdpo.hub.reference import looks_like_folder, parse_ref
+from hubdpo.hub.reference import parse_ref
 from hubdpo.model.tokenizer.load import read_tokenizer
 
 
@@ -39,7 +41,7 @@ def find_model(ref: str) -> Model:
             raise ConfigError(f"no tokenizer.json in {ref}", hint="--model Qwen/Qwen2-7B-Instruct")
         return Model(str(Path(ref).resolve()), digest=sha256_file(tokenizer))
     if looks_like_folder(ref):
-        raise ConfigError(f"model not found: {ref}", hint="give a folder, or a Hub id such as Qwen/Qwen2-7B-Instruct")
+        raise ConfigError(f"model not found: {ref}", hint=base_instead(ref))
     name, revision, repo_type = parse_ref(ref)
     with no_folder(ref):
         if repo_type == "dataset":

@@ -10,6 +10,7 @@ import re
 
 from hubdpo import console
 from hubdpo.artefacts.folders.model_files import CONFIG, COPIED_FILES, INDEX, TOKENIZER_CONFIG, WEIGHTS, weight_map
+from hubdpo.artefacts.folders.named import base_instead
 from hubdpo.artefacts.formats.bounded import JsonObject, parse_object
 from hubdpo.artefacts.formats.safetensors_header import is_lfs_pointer
 from hubdpo.errors import ArtefactError, ConfigError, UnsupportedBase
@@ -40,7 +41,9 @@ def check_base(base: Snapshot, *, load_in_4bit: bool | None = None, needs_templa
 def check_config(base: Snapshot, *, load_in_4bit: bool | None = None) -> JsonObject:
     """Return config.json of a model of the right kind and precision. Raise what `check_base` raises."""
     if CONFIG not in base.files:
-        raise UnsupportedBase(f"`{base.name}` has no config.json, so it is not a transformers model", hint=SUPPORTED)
+        raise UnsupportedBase(
+            f"`{base.name}` has no config.json, so it is not a transformers model", hint=base_instead(base.name)
+        )
     config = _read_json(base, CONFIG)
     check_kind(base.name, config)
     _check_precision(base.name, config, load_in_4bit)

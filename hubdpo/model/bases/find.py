@@ -20,16 +20,17 @@ from hubdpo.artefacts.folders.model_files import (
     LICENCE_FILES,
     TOKENIZER_FILES,
 )
+from hubdpo.artefacts.folders.named import base_instead
 from hubdpo.artefacts.folders.run_folder import remembered_folder
 from hubdpo.artefacts.manifests.manifest import MERGE_FILE
 from hubdpo.artefacts.manifests.run import BaseRef
 from hubdpo.cards.licences import licence_of
 from hubdpo.config import TrainConfig
+from hubdpo.config.repo_id import looks_like_folder
 from hubdpo.config.train_groups import ALL_LINEAR, EXPERT_LAYERS
 from hubdpo.errors import ConfigError, HubError
 from hubdpo.hub.client import download, resolve
 from hubdpo.hub.open import open_snapshot
-from hubdpo.hub.reference import looks_like_folder
 from hubdpo.hub.snapshot import FolderSnapshot, Snapshot
 from hubdpo.machine.refusals import in_units
 from hubdpo.model.bases.files import check_base, check_config
@@ -169,9 +170,7 @@ def look_at_base(config: TrainConfig, fits: Callable[[Snapshot], None] | None = 
 
 def _open(name: str, revision: str | None) -> Snapshot:
     if looks_like_folder(name):
-        raise ConfigError(
-            f"base model not found: {name}", hint="give a folder, or a Hub id such as Qwen/Qwen2-7B-Instruct"
-        )
+        raise ConfigError(f"base model not found: {name}", hint=base_instead(name))
     return open_snapshot(name, revision, repo_type="model")
 
 

@@ -72,8 +72,9 @@ def verify(ref: str | Path, *, check: Check = "load") -> Verified:
         with translate_errors(repo_id):
             newest = highest(Remote(repo_id, types[0]).refs().tags)
         hint = f"hubdpo verify {named._replace(revision=newest)}" if newest else None
-        hint = hint or adopting_it(open_repo(named._replace(repo_type=types[0]))) or "it has no release yet"
-        raise ConfigError(f"name a release of `{repo_id}`: USER/NAME@vX.Y.Z", hint=hint)
+        problem = f"name a release of `{repo_id}`: USER/NAME@vX.Y.Z" if hint else f"`{repo_id}` has no release yet"
+        hint = hint or adopting_it(open_repo(named._replace(repo_type=types[0])))
+        raise ConfigError(problem, hint=hint or f"hubdpo push DIR {repo_id} --version 0.1.0")
     snapshot = open_repo(named, fresh=True)
     findings = verify_commit(snapshot, check=check)
     bundle = findings.bundle
@@ -98,7 +99,7 @@ def _named(ref: str | Path) -> RepoRef:
         published = Release.read(Path(ref) / RELEASE_FILE)
         hint = f"hubdpo verify {ref_of(published)}"
     except ArtefactError:
-        push = f"hubdpo push {shlex.quote(str(ref))} USER/NAME --version X.Y.Z publishes and verifies it"
+        push = f"hubdpo push {shlex.quote(str(ref))} USER/NAME --version 0.1.0"
         hint = adopting_it(FolderSnapshot(Path(ref))) or push
     raise ConfigError(f"`verify` checks releases on the Hub, and `{ref}` is a folder", hint=hint)
 

@@ -55,15 +55,15 @@ def check_output_folder(config: TrainConfig) -> RunManifest | None:
     if not folder.exists() or all(_is_scratch(path) for path in folder.iterdir()):
         if config.resumes and not config.dry_run:
             option = "extend" if config.extend else "resume"
-            raise ConfigError(f"there is no run in `{folder}` to {option}", hint=f"leave `--{option}` out to start one")
+            raise ConfigError(f"there is no run in `{folder}` to {option}", hint=f"leave `--{option}` out")
         return None
     if not (folder / RUN_FILE).exists():
         raise ConfigError(f"`{folder}` holds files that are not a run", hint="give another `--output-dir`")
     earlier, checkpoint = RunManifest.read(folder / RUN_FILE), newest_checkpoint(folder)
     if earlier.adopted is not None:
         raise ConfigError(
-            f"`{folder}` holds an adopted adapter, which another tool trained",
-            hint=f"--adapter {quoted(folder)} trains it further, into another `--output-dir`",
+            f"`{folder}` holds an adopted adapter, which another tool trained; `--adapter` trains it further",
+            hint=f"--adapter {quoted(folder)}; give another `--output-dir`",
         )
     if earlier.status == "running" and not any(folder.glob(f"checkpoint-*/{MARKER}")):
         return None
@@ -76,12 +76,12 @@ def check_output_folder(config: TrainConfig) -> RunManifest | None:
     if config.resumes:
         return earlier if damage is None else earlier.model_copy(update={"status": "running"})
     if damage is not None:
-        option = "add `--resume` to write it again" if checkpoint else "restore the file"
-        state = f"a finished run, but {damage}"
+        option = "add `--resume`" if checkpoint else "restore the file"
+        state = f"a finished run, but {damage}" + ("; it can be written again" if checkpoint else "")
     elif earlier.status == "running" and checkpoint is None:
-        state, option = "an unfinished run whose checkpoints are damaged", "add `--resume` to see how"
+        state, option = "an unfinished run whose checkpoints are damaged", "add `--resume`"
     elif checkpoint is None or earlier.status == "complete":
-        state, option = "a finished run", "add `--extend` and a higher `--max-steps`"
+        state, option = "a finished run", f"add `--extend --max-steps {2 * (earlier.steps or 1)}`"
     else:
         state, option = f"an unfinished run, saved at step {checkpoint.step:,}", "add `--resume`"
     raise ConfigError(f"`{folder}` holds {state}", hint=f"{option}, or give another `--output-dir`")

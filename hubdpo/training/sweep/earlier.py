@@ -31,14 +31,12 @@ def find_earlier_sweep(config: SweepConfig) -> SweepManifest | None:
     folder, option = config.output_dir, "extend" if config.extend else "resume"
     if is_sweep(folder):
         if not config.resumes:
-            raise ConfigError(
-                f"`{folder}` holds a sweep", hint="add `--resume` to go on with it, or give another `--output-dir`"
-            )
+            raise ConfigError(f"`{folder}` holds a sweep", hint="add `--resume`, or give another `--output-dir`")
         return SweepManifest.read(folder / SWEEP_FILE)
     if folder.exists() and (not folder.is_dir() or any(not path.name.startswith(".") for path in folder.iterdir())):
         raise ConfigError(f"`{folder}` holds files that are not a sweep", hint="give another `--output-dir`")
     if config.resumes and not config.dry_run:
-        raise ConfigError(f"there is no sweep in `{folder}` to {option}", hint=f"leave `--{option}` out to start one")
+        raise ConfigError(f"there is no sweep in `{folder}` to {option}", hint=f"leave `--{option}` out")
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from hubdpo import console
 from hubdpo.artefacts.folders import storage
+from hubdpo.artefacts.folders.named import folder_of, raw_instead
 from hubdpo.artefacts.folders.walk import files_below, matching
 from hubdpo.config.repo_id import is_repo_id
 from hubdpo.data.raw.raw_file import ENDINGS, READS, STDIN, TABLES, RawFile
@@ -22,7 +24,7 @@ from hubdpo.data.raw.sources.kinds import check_kind
 from hubdpo.data.raw.sources.state import let_clock_tick, state_of
 from hubdpo.data.raw.split_names import is_split_name, split_of
 from hubdpo.data.raw.text.encodings import is_utf8
-from hubdpo.errors import DataError, HubError
+from hubdpo.errors import DataError, HubError, Instead
 from hubdpo.hub.client import download, exists, resolve, resolve_address
 from hubdpo.hub.failures import translate_errors
 from hubdpo.hub.reference import DATASETS, HUB
@@ -83,9 +85,14 @@ def _expand(source: str, scratch: str) -> list[RawFile]:
         return [_from_path(path)]
     matches = matching(source)
     if not matches:
-        is_repo = is_repo_id(source.partition("@")[0]) and not source.lower().endswith(ENDINGS)
-        otherwise = f"write {DATASETS}{source} for a dataset on the Hub" if is_repo else "quote the glob"
-        raise DataError(f"source not found: {source}", hint=f"check the path, or {otherwise}")
+        if is_repo_id(source.partition("@")[0]) and not source.lower().endswith(ENDINGS):
+            raise DataError(
+                f"source not found: {source}; a dataset on the Hub has `{DATASETS}` before its name",
+                hint=Instead(source, f"{DATASETS}{source}"),
+            )
+        raise DataError(
+            f"source not found: {source}", hint=raw_instead(source) or f"ls {shlex.quote(str(folder_of(path)))}"
+        )
     return [_from_path(Path(match)) for match in matches if Path(match).is_file()]
 
 

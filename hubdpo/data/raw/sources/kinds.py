@@ -8,6 +8,7 @@ from pathlib import Path
 import orjson
 
 from hubdpo.artefacts.folders import storage
+from hubdpo.artefacts.folders.named import raw_instead
 from hubdpo.data.raw.raw_file import HEAD_BYTES, KINDS, PACKED, READS, TABLES, RawFile, plain_name
 from hubdpo.data.raw.text.delimited import form_of, has_equal_rows
 from hubdpo.data.raw.text.encodings import marked_encoding, unmarked_utf16
@@ -34,7 +35,11 @@ def check_kind(file: RawFile) -> None:
     if file.kind not in KINDS:
         likely, path = likely_kind(file.head()), Path(file.typed)
         if likely is None:
-            raise DataError(f"cannot read this kind of file: {file.name}", hint=_opening_command(file) or READS)
+            hint = _opening_command(file)
+            raise DataError(
+                f"cannot read this kind of file: {file.name}" + ("" if hint else f"; {READS}"),
+                hint=hint or raw_instead(file.argument) or "hubdpo prepare --help",
+            )
         raise DataError(
             f"cannot read this kind of file: {file.name}; its content looks like {likely}",
             hint=f"cp {shlex.quote(str(path))} {shlex.quote(str(path.with_name(path.stem + likely)))}",
@@ -46,7 +51,7 @@ def check_kind(file: RawFile) -> None:
             f"tables are compressed inside; unpack {file.name} first", hint=f"{command} {shlex.quote(file.typed)}"
         )
     if storage.size_of(file.path) == 0:
-        raise DataError(f"the file is empty: {file.name}", hint="check how it was written")
+        raise DataError(f"the file is empty: {file.name}", hint=f"ls -l {shlex.quote(file.typed)}")
     if file.kind == ".arrow" and not storage.is_url(file.path):
         refuse_selection(Path(file.path))
     if not is_table and not is_packed:

@@ -1,0 +1,147 @@
+"""Tell what a user named on this machine, before anything else is imported or opened, and what was probably meant."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+
+from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG, CONFIG
+from hubdpo.artefacts.manifests.manifest import MERGE_FILE, PREPARE_FILE, RUN_FILE, SWEEP_FILE
+from hubdpo.config.flags import quoted
+from hubdpo.config.repo_id import looks_like_folder
+from hubdpo.errors import ArtefactError, Instead
+
+MARKS = {
+    RUN_FILE: "run", SWEEP_FILE: "sweep", PREPARE_FILE: "dataset", MERGE_FILE: "merged model",
+    ADAPTER_CONFIG: "adapter", CONFIG: "model",
+}  # fmt: skip
+"""The file by which each kind of folder is known; the first that is there decides."""
+A_WHAT = {what: f"{'an' if what == 'adapter' else 'a'} {what}" for what in MARKS.values()}
+RAW_NAME = re.compile(r"\.(jsonl?|ndjson|csv|tsv|parquet|arrow|xlsx|txt|ya?ml)(\.(gz|zst|bz2|xz))?$", re.IGNORECASE)
+EXAMPLE_BASE = "Qwen/Qwen2-7B-Instruct"
+RELEASED = ("run", "merged model", "dataset", "sweep")
+"""The kinds of folders that are published; of a sweep, its best run."""
+ANY = (*RELEASED, "adapter", "model")
+"""All kinds, those first that stages write."""
+MOST_LOOKED_AT = 1000
+"""Entries of a folder among which what was meant is looked for."""
+
+
+def what_is(folder: Path) -> str | None:
+    """Return the kind of a folder, None for one that no stage wrote or reads."""
+    return next((what for name, what in MARKS.items() if (folder / name).is_file()), None)
+
+
+def check_named(ref: str | Path, wanted: Sequence[str]) -> None:
+    """Raise ArtefactError if `ref` is a file, is not there, or is a folder of another kind than those `wanted`.
+
+    A name on the Hub, which a Path never is, passes, and a folder that may hold what is wanted: what opens it says what
+    it lacks. The hint is an `Instead`, see `meant`.
+    """
+    is_path = isinstance(ref, Path)
+    ref, path = str(ref), Path(ref)
+    if path.is_dir():
+        what = what_is(path)
+        holds_adapter = what in ("run", "sweep", "adapter") and not {"run", "adapter"}.isdisjoint(wanted)
+        if what is None or what in wanted or holds_adapter:
+            return
+        problem = f"`{ref}` is {A_WHAT[what]}, not {_any_of(wanted)}"
+    elif path.is_file():
+        problem = f"`{ref}` is {'raw data' if wanted == ('dataset',) else 'a file'}, not {_any_of(wanted)}"
+    elif not is_path and not looks_like_folder(ref):
+        return
+    elif "dataset" in wanted and RAW_NAME.search(ref):
+        problem = f"`{ref}` is not there, and is named like raw data, not like a dataset folder"
+    else:
+        problem = f"{'dataset ' * (wanted == ('dataset',))}folder not found: {ref}"
+    raise ArtefactError(problem, hint=meant(ref, wanted))
+
+
+def meant(ref: str, wanted: Sequence[str]) -> Instead:
+    """Return what to give in place of `ref`: what is here, of the first kind that is `wanted`, or what makes one."""
+    path = Path(ref)
+    is_file, is_data = path.is_file(), path.is_dir() and what_is(path) == "dataset"
+    if not (is_file and "dataset" in wanted):
+        if here := beside(path, wanted):
+            return Instead(ref, here[0])
+        if wanted == ("adapter",):  # which another tool makes
+            return Instead(ref, "USER/NAME")
+    made = "data" if "dataset" in wanted else "run"
+    name = unused(made, path) if path.exists() or RAW_NAME.search(ref) else ref
+    if made == "data":
+        known = ref if is_file or RAW_NAME.search(ref) else "SOURCE"
+        raw = ref if is_file else next(iter(raw_beside(path)), known)
+        return Instead(ref, name, after=f"hubdpo prepare {quoted(raw)} -o {quoted(name)}")
+    data = ref if is_data else next(iter(beside(path, ("dataset",))), "DATASET")
+    train = f"hubdpo train --model-name-or-path {EXAMPLE_BASE} --dataset {quoted(data)} -o {quoted(name)}"
+    return Instead(ref, name, after=train)
+
+
+def beside(path: Path, wanted: Sequence[str]) -> list[str]:
+    """Return the folders of these kinds beside a path: the nearest by name, then by kind, as `wanted`, and by age."""
+    kinds = {
+        each: kind for each in _entries(path)
+        if each.is_dir() and (kind := what_is(Path(each.path))) in wanted and not _is_same(each.path, path)
+    }  # fmt: skip
+    newest = sorted(kinds, key=lambda each: (wanted.index(str(kinds[each])), -each.stat().st_mtime))
+    near = difflib.get_close_matches(path.name, [each.name for each in newest], n=1)
+    return [_spelled(path, name) for name in (*near, *(each.name for each in newest if each.name not in near))]
+
+
+def raw_beside(path: Path) -> list[str]:
+    """Return the files of raw data beside a path whose names are near to its own, then the only one there is."""
+    names = [each.name for each in _entries(path) if each.is_file() and RAW_NAME.search(each.name)]
+    rows = [name for name in names if not re.search(r"\.(txt|ya?ml)$|^(prepare|run|eval)", name, re.IGNORECASE)]
+    stems = {name.partition(".")[0]: name for name in rows}  # endings are alike, and would make all names near
+    near = [stems[stem] for stem in difflib.get_close_matches(path.name.partition(".")[0], stems, n=1)]
+    return [_spelled(path, name) for name in near or (rows if len(rows) == 1 else [])]
+
+
+def raw_instead(ref: str) -> Instead | None:
+    """Return the raw data that is here in place of a file that is not there or cannot be read, None where none is."""
+    found = next((name for name in raw_beside(Path(ref)) if not _is_same(name, ref)), None)
+    return None if found is None else Instead(ref, found)
+
+
+def base_instead(ref: str) -> Instead:
+    """Return a base in place of a model that is none: one that is here, or an example on the Hub."""
+    return Instead(ref, next(iter(beside(Path(ref), ("model", "merged model"))), EXAMPLE_BASE))
+
+
+def unused(name: str, beside: Path) -> str:
+    """Return `name` if there is no such path yet, else with the name of the file that it is made of."""
+    return name if not Path(name).exists() else f"{beside.name.partition('.')[0] or 'my'}-{name}"
+
+
+def _is_same(one: str | Path, other: str | Path) -> bool:
+    return os.path.normpath(one) == os.path.normpath(other)
+
+
+def _entries(path: Path) -> list[os.DirEntry[str]]:
+    """Return what is beside a path, or here if its folder is not there."""
+    try:
+        with os.scandir(folder_of(path)) as entries:
+            return list(islice(entries, MOST_LOOKED_AT))
+    except OSError:
+        return []
+
+
+def _spelled(path: Path, name: str) -> str:
+    """Return another name in the folder of a path, as the path was written."""
+    return str(folder_of(path) / name)
+
+
+def folder_of(path: Path) -> Path:
+    """Return the folder of a path, or the one that the user is in if that is not there."""
+    return path.parent if path.parent.is_dir() else Path()
+
+
+def _any_of(wanted: Sequence[str]) -> str:
+    if len(wanted) == len(ANY):
+        return "a folder"
+    *others, last = (A_WHAT[what] for what in wanted if what != "sweep")
+    return f"{', '.join(others)} or {last}" if others else last
