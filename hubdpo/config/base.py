@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import re
 import shlex
@@ -215,7 +216,7 @@ class Config(BaseModel):
         if isinstance(value, bool) and kinds & {int, float} and bool not in kinds:  # pydantic takes True for 1
             raise ConfigError(
                 f"{cls._called(name, origin)} is not valid: {value} is not a number",
-                hint=cls._step(name, origin),
+                hint=cls._step(name, value, origin),
             )
         if secrets := known_secrets(str(value)):
             raise ConfigError(
@@ -234,7 +235,7 @@ class Config(BaseModel):
     @classmethod
     def _one_invalid(cls, error: ErrorDetails, origins: Mapping[str, str]) -> ConfigError:
         hint = getattr(error.get("ctx", {}).get("error"), "hint", None)
-        message = str(error["msg"]).removeprefix("Value error, ")
+        message = str(error["msg"]).removeprefix("Value error, ").replace("Input should be", "it must be")
         if not error["loc"]:
             return ConfigError(message, hint=hint or f"see `hubdpo {cls._command()} --help`")
         name, given = str(error["loc"][0]), error["input"]
@@ -245,10 +246,12 @@ class Config(BaseModel):
         if isinstance(given, list) and given and all(isinstance(row, dict) for row in given):
             hint = hint or "rows go to `hubdpo.prepare` first; give the folder that it wrote"
         kind = NOT_A.get(error["type"])
+        if error["type"] == "literal_error":
+            kind = f"one of {', '.join(map(str, cls.choices_of(name)))}"
         why = f"{_shown(given)} is not {kind}" if kind else f"{message}: {_shown(given)}"
         return ConfigError(
             f"{cls._called(name, origins.get(name, ''))} is not valid: {why}",
-            hint=hint or cls._step(name, origins.get(name, "")),
+            hint=hint or cls._step(name, given, origins.get(name, "")),
         )
 
     @classmethod
@@ -260,11 +263,13 @@ class Config(BaseModel):
         return f"option `{flag_of(name)}`{origin}"
 
     @classmethod
-    def _step(cls, name: str, origin: str) -> str:
-        """Return what to give for an option: one of its choices, its default, or a value of its form."""
+    def _step(cls, name: str, given: object, origin: str) -> str:
+        """Return what to give for an option: the choice that is likely meant, its default, or a value of its form."""
         field, cli, flag = cls.model_fields[name], cls.cli(name), flag_of(name)
         if get_origin(field.annotation) is Literal:
-            return f"one of: {', '.join(get_args(field.annotation))}"
+            choices = get_args(field.annotation)
+            near = difflib.get_close_matches(str(given), choices, n=1)
+            return f"{flag} {(near or [field.default if field.default in choices else choices[0]])[0]}"
         if bool in (field.annotation, *get_args(field.annotation)):
             return f"`{flag}` or `--no-{flag[2:]}`"
         if field.is_required():
@@ -272,7 +277,7 @@ class Config(BaseModel):
             return form if cli.argument and console.output.as_typed and not origin else f"{flag} {form}"
         if isinstance(field.default, (int, float, str)):
             return f"`{flag} {field.default}` is the default"
-        return f"give another value, or leave `{flag}` out"
+        return f"leave `{flag}` out"
 
     @classmethod
     def needed(cls, name: str, called: str) -> str:

@@ -85,7 +85,7 @@ class ScheduleOptions(Config):
     @classmethod
     def _some_steps(cls, value: int) -> int:
         if value == 0:
-            raise Unfit("0 steps train nothing", hint="--max-steps 1 or more, or -1 for all of --num-train-epochs")
+            raise Unfit("0 steps train nothing, and -1 trains all of --num-train-epochs", hint="--max-steps -1")
         return value
 
     @property

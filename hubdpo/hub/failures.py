@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from json import JSONDecodeError
@@ -186,8 +187,7 @@ def _refused(what: str, problem: BaseException) -> HubError:
     if isinstance(problem, errors.GatedRepoError):
         return HubError(f"`{what}` is gated", hint=f"ask for access at {hub_address()}/{what}")
     if isinstance(problem, errors.RepositoryNotFoundError):
-        hint = "hf auth login, or check the name" if _token() else "hf auth login, or export HF_TOKEN=..."
-        return HubError(f"`{what}` is not on {hub_address()}, or is private", hint=hint)
+        return HubError(f"`{what}` is not on {hub_address()}, or is private: check the name, or log in", hint=log_in())
     if isinstance(problem, errors.RevisionNotFoundError):
         kind = " --type dataset" if "/datasets/" in str(problem.response.url) else ""
         repo, _, revision = what.partition("@")
@@ -196,9 +196,9 @@ def _refused(what: str, problem: BaseException) -> HubError:
     if isinstance(problem, errors.DisabledRepoError):
         return HubError(f"`{what}` was disabled by {hub_address()}", hint=f"read why at {hub_address()}/{what}")
     if status == 401:
-        return HubError(f"{hub_address()} does not accept the token", hint="hf auth login, or export HF_TOKEN=...")
+        return HubError(f"{hub_address()} does not accept the token", hint=log_in())
     if status == 403:
-        return HubError(f"this token cannot write to `{what}`", hint="use a token with write access to that namespace")
+        return HubError(f"this token cannot write to `{what}`", hint=log_in())
     if status == 507 or ((status is None or status == 413 or status >= 500) and DISK_FAILURE.search(_said(problem))):
         return HubError(
             f"{hub_address()} has no room for `{what}` ({status or 'by LFS'}): {first_line(problem)}",
@@ -238,6 +238,11 @@ def _libraries(kinds: tuple[type, ...]) -> frozenset[str]:
 
 def _is_of_http(kinds: tuple[type, ...]) -> bool:
     return bool(_libraries(kinds) - {"huggingface_hub", "hf_xet"})
+
+
+def log_in() -> str:
+    """Return the command that logs in with another token; one in the environment would win over it."""
+    return f"{'unset HF_TOKEN && ' * ('HF_TOKEN' in os.environ)}hf auth login"
 
 
 def _token() -> str | None:

@@ -78,13 +78,13 @@ def test_a_line_that_was_put_right_is_taken(hint: str) -> None:
 def test_numbers_that_are_none_are_told_together(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = shlex.split("train --model-name-or-path m --dataset d -o r --beta x --lora-r 1.5")
+    words = shlex.split("train --model-name-or-path m --dataset me/d -o r --beta x --lora-r 1.5")
     first, second = answered(words, capsys, monkeypatch)
     assert first == (
         "error: option `--beta` is not valid: 'x' is not a number; "
         "option `--lora-r` is not valid: '1.5' is not a whole number"
     )
-    assert second == "hint: `--beta 0.1` is the default; `--lora-r 16` is the default"
+    assert second == "hint: hubdpo train --model-name-or-path m --dataset me/d -o r --beta 0.1 --lora-r 16"
 
 
 def test_no_words_show_the_help(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

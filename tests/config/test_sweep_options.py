@@ -83,7 +83,7 @@ def test_a_loss_without_a_reference_has_none() -> None:
     ("options", "told", "hint"),
     [
         ({"beta": [0.1, -1]}, "greater than 0: -1; this is the run `beta--1`", "--beta 0.1"),
-        ({"beta": [0.1, 0.2], "lora_r": 0}, "option `--lora-r` is not valid: Input should be greater than", "--lora-r"),
+        ({"beta": [0.1, 0.2], "lora_r": 0}, "option `--lora-r` is not valid: it must be greater than", "--lora-r"),
         ({"loss_type": ["sigmoid", "simpo"], "simpo_gamma": 1}, "this is the run `loss-type-sigmoid`", "--loss-type"),
         ({"max_length": [64, 128]}, "`--max-length` has one value in a sweep, whose runs share the tokenised", "64"),
         ({"ld_alpha": [0.5, 1]}, "share the reference log-probs", "--ld-alpha 0.5"),
