@@ -25,7 +25,7 @@ OTHER_NAMES = {
 }  # fmt: skip
 """Names of commands elsewhere, for the suggestion after an unknown command."""
 TRUTHS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
-NAMED_INPUTS = ("--dataset", "--model-name-or-path")
+NAMED_INPUTS = {"--dataset", "--model-name-or-path"}
 """Options for which people give a bare word, where the other one is given."""
 _VERSION = re.compile(r"v?(\d+\.\d+\.\d+\S*)")
 _OPTIONAL = re.compile(r"\[.*?\]|\.\.\.$")
@@ -167,7 +167,10 @@ class Line:
             first = places[0] - 1
             self.words[first : places[-1] + 1] = [" ".join(self.words[first : places[-1] + 1])]
         else:
-            lacking = [name for name in NAMED_INPUTS if name in self.options and name not in self.words]
+            lacking = sorted(name for name in NAMED_INPUTS & self.options.keys() if name not in self.words)
+            if not self.arguments and not NAMED_INPUTS & self.options.keys():
+                self.words = [word for place, word in enumerate(self.words) if place not in places]
+                return
             self.is_right = len(lacking) == len(extra) == 1
             self.words[places[0] : places[0]] = lacking if self.is_right else []
 

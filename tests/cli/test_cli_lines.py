@@ -41,6 +41,7 @@ LINES = [
     ("train data --model-name-or-path m", "unexpected argument: `data`", "train --dataset data --model-name-or-path m"),
     ("train m --dataset d", "unexpected argument: `m`", "train --model-name-or-path m --dataset d"),
     ("train data", "unexpected argument: `data`", "train --help"),
+    ("demo extra --output-dir d", "unexpected argument: `extra`", "demo --output-dir d"),
     ("verify", "`USER/NAME@vX.Y.Z` is needed: a release on the Hub", "verify USER/NAME@vX.Y.Z"),
     ("diff a", "`USER/NAME[@vX.Y.Z]|DIR` is needed: another of the same kind", "diff a USER/NAME"),
     ("view", "`DIR|USER/NAME[@REVISION]` is needed", "view DIR"),
