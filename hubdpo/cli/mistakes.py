@@ -10,9 +10,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import typer
+import yaml
 
 from hubdpo.cli.several import NEGATIVE
-from hubdpo.config.unknown import near_option
+from hubdpo.config import TrainConfig
+from hubdpo.config.base import Unfit, flag_of
+from hubdpo.config.flags import flags
+from hubdpo.config.trainers.table import options_of
+from hubdpo.config.trainers.trl import TRL
+from hubdpo.config.unknown import ALIASES, near_option
 from hubdpo.errors import ConfigError
 
 UsageError: Any = typer.BadParameter.__base__
@@ -65,6 +71,8 @@ class Line:
     command: Any
     words: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What is said of options of TRL."""
     is_right: bool = True
     """Whether `words` is a line that the command takes, as far as can be told."""
 
@@ -98,7 +106,7 @@ class Line:
                 self._mend_unknown(name, equals + value, left)
         if unknown:
             names = [f"`{name}`" for name in unknown]
-            self.faults.insert(0, f"unknown option{'s' * (len(names) > 1)}: {', '.join(names)}")
+            self.faults[:0] = [f"unknown option{'s' * (len(names) > 1)}: {', '.join(names)}", *self.notes]
         self._check_number_of_arguments()
 
     def _take(self, *words: str) -> None:
@@ -134,6 +142,9 @@ class Line:
 
     def _mend_unknown(self, name: str, value: str, left: list[str]) -> None:
         key = name.lstrip("-").replace("-", "_")
+        if self.command.name == "train" and key not in ALIASES and TRL.knows(key):
+            self._translate(key, value[1:] or (left.pop(0) if left and not left[0].startswith("-") else "true"))
+            return
         arguments = {parameter.name: parameter for parameter in self.arguments}
         near = near_option(key, [*self.names, *arguments])
         if near is None:
@@ -143,6 +154,18 @@ class Line:
             del left[: not value]
         else:
             left.insert(0, self.names[near] + value)
+
+    def _translate(self, key: str, value: str) -> None:
+        """Write an option of TRL as that of hubdpo; one without an effect here goes, and one that differs is named."""
+        try:
+            found = options_of(key, yaml.safe_load(value), {}, TrainConfig.model_fields, TRL)
+        except (Unfit, yaml.YAMLError) as problem:
+            self.is_right = False
+            self.notes.append(f"`{flag_of(key)}` of TRL: {problem}")
+            return
+        if not found:
+            self.notes.append(f"`{flag_of(key)}` of TRL has no effect here")
+        self.words += shlex.split(" ".join(flags(found, TrainConfig)))
 
     def _check_number_of_arguments(self) -> None:
         numbers = [parameter.nargs for parameter in self.arguments]
@@ -154,7 +177,8 @@ class Line:
         for parameter in self.arguments[len(self.positional) :]:
             if parameter.required:
                 called = (parameter.metavar or parameter.name).strip("{}")
-                self.faults.append(f"`{called}` is needed: {_lowered(parameter.help or '')}")
+                help_text = getattr(parameter, "help", None) or ""
+                self.faults.append(f"`{called}` is needed: {_lowered(help_text)}".removesuffix(": "))
                 self._take(_placeholder(parameter))
 
     def _mend_extra(self, extra: list[str]) -> None:

@@ -13,12 +13,17 @@ ALIASES = {
     "train_file": "dataset", "dataset_name": "dataset", "data": "dataset", "cutoff_len": "max_length",
     "max_seq_length": "max_length", "lora_rank": "lora_r", "pref_beta": "beta", "pref_loss": "loss_type",
     "out": "output_dir", "save_dir": "output_dir", "repo_id": "repo", "hub_model_id": "repo", "tag": "version",
-    "source": "path", "labels": "first", "run_dir": "model",
+    "source": "path", "labels": "first", "run_dir": "model", "warmup": "warmup_ratio", "rank": "lora_r",
+    "alpha": "lora_alpha", "dropout": "lora_dropout", "scheduler": "lr_scheduler_type", "steps": "max_steps",
+    "lr_scheduler": "lr_scheduler_type", "output": "output_dir", "outdir": "output_dir", "base": "model_name_or_path",
+    "eval_batch_size": "per_device_eval_batch_size", "grad_accum": "gradient_accumulation_steps",
 }  # fmt: skip
 """Names of other trainers, and common slips, for the suggestion after an unknown option."""
 RENAMED = {"format": "converter"}
 """Options of earlier versions, by their names then."""
 MOST_LISTED = 10
+LEAST_ALIKE = 0.72
+"""Share of letters that two names have in common, in order: `deepspeed` is no slip of `seed`."""
 
 
 def unknown_options(names: Sequence[str], known: Collection[str], where: str, origin: str = "") -> ConfigError:
@@ -37,7 +42,7 @@ def near_option(name: str, known: Collection[str]) -> str | None:
     """Return the option that an unknown name most likely means: its alias, or the closest spelling."""
     if (alias := ALIASES.get(name)) in known:
         return alias
-    return next(iter(difflib.get_close_matches(name, known, n=1)), None)
+    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=LEAST_ALIKE)), None)
 
 
 def joined(words: Sequence[str]) -> str:

@@ -27,6 +27,11 @@ def with_earlier(
     changed since is not read.
     """
     earlier = _read(output, files)
+    if "max_pairs" in config.model_fields_set and earlier is not None and earlier.pairs > report.pairs:
+        console.warn(
+            f"{EVAL_FILE}, and with it the card, had results on {earlier.pairs:,} pairs and has them on "
+            f"{report.pairs:,} now; evaluate all pairs, and it has them again"
+        )
     if earlier is None or earlier.model is None or earlier.model.sha256 != (report.model and report.model.sha256):
         return report, list(answered)
     _say_what_is_lost(earlier, report)

@@ -42,6 +42,8 @@ def endpoint() -> str:
     """Return the address of the Hub. Raise HubError for plain http to another machine, which would expose the token."""
     address = hub_address()
     url = urllib.parse.urlsplit(address)
+    if "://" not in address:
+        raise HubError(f"HF_ENDPOINT is no address: {address}", hint=f"export HF_ENDPOINT=http://{address}")
     if url.scheme != "https" and url.hostname not in ("127.0.0.1", "localhost", "::1"):
         raise HubError(
             f"the endpoint is not encrypted, so the token would travel in clear text: {address}",

@@ -268,6 +268,8 @@ def _score(
         return resume_command(config.model_copy(update={"per_device_eval_batch_size": pairs}))
 
     model, pairs = trainer.model, config.per_device_eval_batch_size
+    if rank() == 0:
+        console.info("now probes, the ranking of the test split and sample answers, for the card")
     with room_for_scoring(pairs, command_with, kept="; all steps are done and saved"):
         ready_to_score(model)
         probes = record_probes(

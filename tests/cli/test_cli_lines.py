@@ -23,6 +23,14 @@ LINES = [
     ("train --lr 1e-5 --batch_size 2", "unknown options: `--lr`, `--batch-size`", f"train {RATE} 1e-5 {BATCH} 2"),
     ("train --lr 1e-5 --nonsense", "unknown options: `--lr`, `--nonsense`", "train --help"),
     ("train --nonsense --lr 1e-5", "unknown options: `--nonsense`, `--lr`", "train --help"),
+    (
+        "train --use_peft --bf16 true --precompute_ref_log_probs --eval_strategy=steps --lr 1e-5",
+        "unknown options: `--use-peft`, `--bf16`, `--precompute-ref-log-probs`, `--eval-strategy`, `--lr`; "
+        "`--use-peft` of TRL has no effect here; `--eval-strategy` of TRL has no effect here",
+        "train --dtype bfloat16 --reference cached --learning-rate 1e-5",
+    ),
+    ("train --deepspeed ds.json", "unknown option: `--deepspeed`; `--deepspeed` of TRL: it is ds.json", "train --help"),
+    ("sweep --deepspeed ds.json", "unknown option: `--deepspeed`", "sweep --help"),
     ("train --no-shred-prefix", "unknown option: `--no-shred-prefix`", "train --no-shared-prefix"),
     ("train -output run", "unknown option: `-output`", "train --output-dir run"),
     ("push run --hub_model_id me/x --private", "unknown option: `--hub-model-id`", "push run me/x --private"),

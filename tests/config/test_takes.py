@@ -109,7 +109,7 @@ def test_the_signature_and_the_help_of_a_stage_have_every_option(name: str) -> N
 @pytest.mark.parametrize(
     ("call", "message", "hint"),
     [
-        (lambda: hubdpo.load_adapter("run", devise="cuda"), "unknown option: `devise`", "did you mean `device_map`?"),
+        (lambda: hubdpo.load_adapter("run", devicemap=0), "unknown option: `devicemap`", "did you mean `device_map`?"),
         (
             lambda: hubdpo.load_preferences("data", split="train"),
             "unknown option: `split`",

@@ -303,6 +303,8 @@ def test_real_single_answers_rarely_make_a_pair_and_each_is_counted(tmp_path: Pa
         ("over_length", {}, "--over-length truncate"),
         ("over_length", {"over_length": "truncate"}, "even without their older"),
         ("tie", {"on_conflict": "majority"}, "nobody preferred"), ("new", {}, "--explain 3"),
+        ("wrong_type", {}, "--converter"),
+        ("wrong_type", {"prompt": "talk", "chosen": "a", "rejected": "b"}, "--role-key"),
     ],
 )  # fmt: skip
 def test_a_next_step_is_none_that_was_taken(reason: str, given: dict[str, str], hint: str) -> None:

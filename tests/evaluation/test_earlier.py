@@ -89,3 +89,8 @@ def test_results_that_are_lost_are_named(run: Path, tmp_path: Path, capsys: pyte
     assert "eval.json had results on `prepared`, which it has no longer" in capsys.readouterr().err
     evaluate(run, max_answers=0, **FAST)
     assert "eval.json had results on `other`, which it has no longer" in capsys.readouterr().err
+
+
+def test_fewer_pairs_than_before_are_named(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    evaluate(run, max_pairs=3, max_answers=0, **FAST)
+    assert "results on 11 pairs and has them on 3 now; evaluate all pairs" in capsys.readouterr().err

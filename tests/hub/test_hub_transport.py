@@ -73,3 +73,14 @@ def test_a_file_that_arrives_damaged_is_read_again(
     faults.add(Fault("corrupt", "/notes.md", method="GET", times=100))
     with pytest.raises(VerificationFailed, match="`notes.md` of .* arrives damaged"):
         RepoSnapshot(repo_id, "model", done.oid, fresh=True).read("notes.md")
+
+
+@pytest.mark.parametrize(
+    ("address", "hint"),
+    [("127.0.0.1:8800", "http://127.0.0.1:8800"), ("http://hub.example.org", "https://...")],
+)
+def test_an_address_that_is_none_or_open_is_refused(address: str, hint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    with pytest.raises(HubError) as caught:
+        transport.endpoint()
+    assert caught.value.hint == f"export HF_ENDPOINT={hint}"

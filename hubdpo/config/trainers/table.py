@@ -64,7 +64,7 @@ def translated(
         if value is None:
             continue
         try:
-            found = _options_of(key, value, values, options, trainer)
+            found = options_of(key, value, values, options, trainer)
         except Unfit as problem:
             wrong.append(f"`{key}`: {problem} ({problem.hint})" if problem.hint else f"`{key}`: {problem}")
             continue
@@ -98,13 +98,13 @@ def options_told(values: Values, options: Mapping[str, Any], trainer: Trainer) -
     told: Values = {}
     for key, value in values.items():
         try:
-            told |= _options_of(key, value, values, options, trainer) if value is not None else {}
+            told |= options_of(key, value, values, options, trainer) if value is not None else {}
         except (Unfit, TypeError, ValueError, AttributeError):  # a value of another form than the tool's own
             continue
     return told
 
 
-def _options_of(key: str, value: Any, values: Values, options: Mapping[str, Any], trainer: Trainer) -> Values:
+def options_of(key: str, value: Any, values: Values, options: Mapping[str, Any], trainer: Trainer) -> Values:
     """Return the options that a key stands for. Raise Unfit for one that does not apply."""
     if convert := trainer.converted.get(key):
         found = convert(value, values)

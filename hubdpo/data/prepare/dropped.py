@@ -119,6 +119,11 @@ def next_step(dropped: Counter[str], config: PrepareConfig) -> str:
     """Return a hint about dropped rows, from their reasons and the options in use."""
     if "unknown_label" in dropped:
         return NEXT_STEPS["unknown_label"]
+    if "wrong_type" in dropped and (config.prompt or config.map):
+        return (
+            "look at rows with `--explain 3`: a column holds no text and no messages; `--role-key` and `--content-key` "
+            "name the keys of messages that have other ones"
+        )
     look = "look at rows with `--explain 3`, and name their converter with `--converter`, or their columns with `--map`"
     reason = main_reason(dropped) if dropped else ""
     option, value, instead = DONE.get(reason, ("", None, ""))
