@@ -14,6 +14,7 @@ PLACES = {"artefacts/formats/bounded.py": "json.loads", "artefacts/formats/front
 OURS = {
     "cards/lint/fields.py": "ships with the package",
     "cards/model/proofs.py": "ships with the package",
+    "cli/mistakes.py": "the user's own options",
     "config/json_option.py": "the user's own options",
     "config/yaml_file.py": "the user's own options",
     "config/spelling.py": "the user's own options",
