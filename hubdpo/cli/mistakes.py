@@ -85,6 +85,8 @@ class Line:
         self.arguments = [p for p in self.command.params if p.param_type_name == "argument"]
         self.names = {name.lstrip("-").replace("-", "_"): name for name in self.options if name.startswith("--")}
         self.positional: list[int] = []
+        self.named: dict[str, str] = {}
+        """Arguments that were given as options."""
 
     def read(self, words: Sequence[str]) -> None:
         """Read the words from left to right as Typer does, noting and mending what it refuses."""
@@ -107,7 +109,21 @@ class Line:
         if unknown:
             names = [f"`{name}`" for name in unknown]
             self.faults[:0] = [f"unknown option{'s' * (len(names) > 1)}: {', '.join(names)}", *self.notes]
+        if self.named:
+            self._take_named()
         self._check_number_of_arguments()
+
+    def _take_named(self) -> None:
+        """Put the arguments before all options, each in its place."""
+        words = [self.words[place] for place in self.positional]
+        options = [word for place, word in enumerate(self.words) if place not in self.positional]
+        self.words, self.positional = [], []
+        for parameter in self.arguments:
+            self._take(
+                *([self.named[parameter.name]] if parameter.name in self.named else [words.pop(0)] if words else [])
+            )
+        self._take(*words)
+        self.words += options
 
     def _take(self, *words: str) -> None:
         self.positional += range(len(self.words), len(self.words) + len(words))
@@ -150,8 +166,7 @@ class Line:
         if near is None:
             self.is_right = False
         elif near in arguments:
-            self._take(*([value[1:]] if value else left[:1]))
-            del left[: not value]
+            self.named[near] = value[1:] or (left.pop(0) if left else _placeholder(arguments[near]))
         else:
             left.insert(0, self.names[near] + value)
 

@@ -77,6 +77,11 @@ def test_an_output_folder_whose_name_is_not_utf8_is_refused(work: Path) -> None:
     assert_refused(done, 2, "`--output-dir` is not UTF-8")
 
 
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs a folder that takes no other")
+def test_a_place_that_takes_no_folder_is_refused(work: Path) -> None:
+    assert_refused(hubdpo("prepare", "good.jsonl", "-o", "/proc/x", cwd=work), 2, "no folder can be made in `/proc`")
+
+
 def test_prepare_without_an_output_folder_is_refused(work: Path) -> None:
     assert_refused(hubdpo("prepare", "good.jsonl", cwd=work), 2, "--output-dir")
 

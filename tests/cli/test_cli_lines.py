@@ -34,6 +34,7 @@ LINES = [
     ("train --no-shred-prefix", "unknown option: `--no-shred-prefix`", "train --no-shared-prefix"),
     ("train -output run", "unknown option: `-output`", "train --output-dir run"),
     ("push run --hub_model_id me/x --private", "unknown option: `--hub-model-id`", "push run me/x --private"),
+    ("push --repo me/x --private run", "unknown option: `--repo`", "push run me/x --private"),
     ("push run --repo-id=me/x --version 1.0.0", "unknown option: `--repo-id`", "push run me/x --version 1.0.0"),
     ("load me/x --max-tokens 9", "unknown option: `--max-tokens`", "load me/x --max-new-tokens 9"),
     ("train --load-in-4bit true -o r", "`--load-in-4bit` takes no value", "train --load-in-4bit -o r"),

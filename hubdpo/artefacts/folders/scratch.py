@@ -148,6 +148,11 @@ def _make(scratch: Path) -> None:
             found = scratch.lstat()
             if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
                 raise _not_ours(scratch) from None
+    except FileNotFoundError:
+        if not scratch.parent.is_dir():
+            raise
+        # such as /proc, which is there and takes no folder
+        raise ConfigError(f"no folder can be made in `{scratch.parent}`", hint="give another `--output-dir`") from None
 
 
 def _not_ours(scratch: Path) -> ConfigError:
