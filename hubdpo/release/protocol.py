@@ -204,4 +204,4 @@ def check_ours(remote: Remote, refs: Refs, release: ReleaseSnapshot, commit: str
     else:
         return
     newer = bump(highest([*refs.tags, release.tag]), "patch")
-    raise VersionTaken(reason, hint=f"hubdpo push ... --version {newer}")
+    raise VersionTaken(reason, hint=f"`--version {newer}`")
