@@ -28,13 +28,13 @@ from hubdpo.training.launch.processes import run_in_processes
 
 def train(config):
     Path("notes").mkdir()
-    words = ["w.py", "train", "--model-name-or-path=b", "--dataset=d", "--output-dir=r"]
+    words = ["w.py", "train", "--model-name-or-path=b", "--dataset=me/d", "--output-dir=r"]
     run_in_processes(2, words, Path("notes"), lambda: ("`r/checkpoint-6` is kept", "go on"))
 
 hubdpo.training.start.train = train
 main()
 """
-LAUNCH = [sys.executable, "-c", RUN, "train", "--model-name-or-path=b", "--dataset=d", "--output-dir=r"]
+LAUNCH = [sys.executable, "-c", RUN, "train", "--model-name-or-path=b", "--dataset=me/d", "--output-dir=r"]
 WORK = """
 import os, pathlib, time
 pathlib.Path(f"rank-{os.environ['RANK']}").write_text(f"{os.getpid()} {os.getppid()}")

@@ -61,7 +61,7 @@ def test_a_second_process_in_a_run_folder_is_refused(tmp_path: Path, way: str, s
 
 def test_the_lock_holds_between_processes(tmp_path: Path) -> None:
     run = run_in(tmp_path)
-    words = ["--model-name-or-path=b", "--dataset=d", f"--output-dir={run}", "--resume"]
+    words = ["--model-name-or-path=b", "--dataset=me/d", f"--output-dir={run}", "--resume"]
     with alone_in(run):
         done = subprocess.run(
             [sys.executable, "-m", "hubdpo", "train", *words], capture_output=True, text=True, timeout=120
