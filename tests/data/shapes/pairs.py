@@ -283,7 +283,7 @@ PAIRS = {
     "gpt4-llm-comparison": Shape(
         lambda n: {"user_input": q(n), "completion_a": good(n), "completion_b": bad(n)},
         options={"map": "prompt=user_input,chosen=completion_a,rejected=completion_b"},
-        asked="a column that always holds the better one can be named with",
+        asked="hubdpo prepare --describe",
     ),
     "rm-bench": Shape(
         lambda n: {
