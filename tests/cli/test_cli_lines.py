@@ -9,6 +9,8 @@ import sys
 import pytest
 
 from hubdpo.cli.app import commands, main
+from hubdpo.cli.mistakes import Line
+from hubdpo.config.trainers.trl import TRL
 
 BATCH, RATE = "--per-device-train-batch-size", "--learning-rate"
 LINES = [
@@ -128,3 +130,11 @@ def test_any_refused_words_get_an_error(capsys: pytest.CaptureFixture[str], monk
         first, second = answered(line, capsys, monkeypatch)[:2]
         assert first.startswith("error: "), line
         assert second.startswith("hint: hubdpo "), line
+
+
+@pytest.mark.parametrize("value", ["x", "true", "1", "[1]", "{a: 1}", "{a", "[[", "null", ""])
+def test_no_value_of_an_option_of_trl_is_a_bug(value: str) -> None:
+    for key in {*TRL.marks, *TRL.renamed, *TRL.converted, *TRL.says, *TRL.refused, *TRL.free}:
+        line = Line(commands()["train"])
+        line.read([f"--{key.replace('_', '-')}={value}"])
+        assert line.faults[0].startswith("unknown option: "), key

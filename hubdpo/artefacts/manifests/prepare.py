@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from hubdpo.artefacts.formats.bounded import JsonObject
 from hubdpo.artefacts.formats.kept_sections import loading_here, split_card
 from hubdpo.artefacts.manifests.manifest import Count, FileEntry, Files, LanguageCode, Manifest, Part, bytes_entry
+from hubdpo.config.unknown import RENAMED
 
 MOST_LANGUAGES = 200
 IN_MEMORY = "rows in memory"
@@ -176,4 +177,4 @@ class PrepareManifest(Manifest):
 
 
 def _by_names_now(options: JsonObject) -> JsonObject:
-    return {"converter" if name == "format" else name: value for name, value in options.items()}
+    return {RENAMED.get(name, name): value for name, value in options.items()}
