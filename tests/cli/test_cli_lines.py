@@ -135,6 +135,6 @@ def test_any_refused_words_get_an_error(capsys: pytest.CaptureFixture[str], monk
 @pytest.mark.parametrize("value", ["x", "true", "1", "[1]", "{a: 1}", "{a", "[[", "null", ""])
 def test_no_value_of_an_option_of_trl_is_a_bug(value: str) -> None:
     for key in {*TRL.marks, *TRL.renamed, *TRL.converted, *TRL.says, *TRL.refused, *TRL.free}:
-        line = Line(commands()["train"])
-        line.read([f"--{key.replace('_', '-')}={value}"])
-        assert line.faults[0].startswith("unknown option: "), key
+        line, flag = Line(commands()["train"]), f"--{key.replace('_', '-')}"
+        line.read([f"{flag}={value}"])
+        assert flag in line.options or line.faults[0].startswith("unknown option: "), key
