@@ -178,9 +178,11 @@ class Line:
             self.is_right = False
             self.notes.append(f"`{flag_of(key)}` of TRL: {problem}")
             return
-        if not found:
-            self.notes.append(f"`{flag_of(key)}` of TRL has no effect here")
-        self.words += shlex.split(" ".join(flags(found, TrainConfig)))
+        written = shlex.split(" ".join(flags(found, TrainConfig)))
+        if not written:
+            what = "is the default" if found else "has no effect"
+            self.notes.append(f"`{flag_of(key)}` of TRL {what} here")
+        self.words += written
 
     def _check_number_of_arguments(self) -> None:
         numbers = [parameter.nargs for parameter in self.arguments]

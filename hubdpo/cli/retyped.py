@@ -82,11 +82,14 @@ def _with_word(hint: Instead, words: list[str]) -> str:
 
 
 def _with_arguments(hint: str, words: list[str]) -> str:
-    """Return a hint that is the command with its arguments alone as the whole line, with folders that are there."""
+    """Return a hint that is the command with its arguments alone as the whole line, in their order."""
     given = shlex.split(hint) if hint.startswith(f"hubdpo {words[0]} ") and "`" not in hint else []
     missing = [word for word in given[2:] if word not in words]
     if not given or not all(_NEEDED.fullmatch(word) for word in missing):
         return hint
+    named = [word for word in given[2:] if word in words]
+    for place, word in zip(sorted(map(words.index, named)), named, strict=True):
+        words[place] = word
     return shlex.join(["hubdpo", *words, *(filled(word, words[0]) for word in missing)])
 
 

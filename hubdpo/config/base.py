@@ -17,7 +17,7 @@ from pydantic_core import ErrorDetails
 
 from hubdpo import console
 from hubdpo.config.spelling import Value, as_key, respell, respelled
-from hubdpo.config.unknown import RENAMED, joined, near_option, unknown_options
+from hubdpo.config.unknown import RENAMED, command_of, joined, near_option, unknown_options
 from hubdpo.config.yaml_file import read_yaml
 from hubdpo.errors import ConfigError
 from hubdpo.secrets import known_secrets
@@ -125,6 +125,9 @@ class Config(BaseModel):
                 if value is not None:
                     values[name], keys[name], origins[name] = value, str(key), origin
             if unknown:
+                if origin and (other := command_of(layer, Config)):
+                    hint = f"hubdpo {other} --config {shlex.quote(str(file))}"
+                    raise ConfigError(f"`{file}` holds options of `{other}`, not of `{cls._command()}`", hint=hint)
                 problems.append(unknown_options(unknown, known, cls._where_listed(), origin))
         stand_ins = {name: value for name, value in stand_ins.items() if name and name not in values}
         try:

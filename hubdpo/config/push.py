@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator
 
 from hubdpo.config.base import Cli, Config, Unfit
+from hubdpo.config.flags import quoted
 from hubdpo.config.repo_id import is_repo_id, repo_in
-from hubdpo.errors import Instead
+from hubdpo.errors import ConfigError, Instead
 
 Check = Literal["load", "hashes"]
 """How to verify a release: load it and compare its probes, or compare file hashes only."""
@@ -48,6 +50,15 @@ class PushConfig(Config):
     base_revision: str | None = Field(
         None, description="Commit of --base-model; by default the head of its main branch."
     )
+
+    @classmethod
+    def build(cls, options: Mapping[str, object], *, file: Path | None = None) -> Self:
+        folder, repo = (str(options.get(name) or "") for name in ("folder", "repo"))
+        if Path(repo).is_dir() and is_repo_id(folder) and not Path(folder).exists():
+            raise ConfigError(
+                "the folder is named first, and then the repo", hint=f"hubdpo push {quoted(repo)} {folder}"
+            )
+        return super().build(options, file=file)
 
     @field_validator("version", mode="before")
     @classmethod

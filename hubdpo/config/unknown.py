@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
 
 from hubdpo.errors import ConfigError
 
@@ -43,6 +44,18 @@ def near_option(name: str, known: Collection[str]) -> str | None:
     if (alias := ALIASES.get(name)) in known:
         return alias
     return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=LEAST_ALIKE)), None)
+
+
+def command_of(options: Iterable[object], config: type[Any]) -> str | None:
+    """Return the command that takes all these options, by the models derived from `config`; the smallest of several."""
+    names = {RENAMED.get(name, name) for name in (str(key).replace("-", "_") for key in options)}
+    models, found = [config], []
+    for model in models:
+        models += model.__subclasses__()
+        name = model.__name__.removesuffix("Config").lower()
+        if model.__name__.endswith("Config") and model._command() == name and names <= model.model_fields.keys():
+            found.append((len(model.model_fields), name))
+    return min(found)[1] if found else None
 
 
 def joined(words: Sequence[str]) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
+import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from json import JSONDecodeError
 
 from hubdpo.errors import HubdpoError, HubError, MachineError, NoSuchRevision
-from hubdpo.hub.transport import http, hub_address, retry_after
+from hubdpo.hub.transport import THIS_MACHINE, http, hub_address, retry_after
 from hubdpo.machine.refusals import DISK_FAILURE, QUOTED_ANSWER, machine_error
 
 LIBRARIES = frozenset({"huggingface_hub", "httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3", "hf_xet"})
@@ -23,6 +25,8 @@ OUR_MISTAKES = frozenset({
     "InferenceTimeoutError", "InferenceEndpointError", "TextGenerationError", "DDUFError", "SandboxError", "CLIError",
 })  # fmt: skip
 """Errors, and classes derived from them, that only a bug of hubdpo can cause. They keep their traceback."""
+REFUSED = f"[Errno {errno.ECONNREFUSED}]"
+"""How Python writes that no server listens at an address; the HTTP library has it in the text alone."""
 AGAIN = "run the same command again"
 
 
@@ -80,6 +84,14 @@ def is_unreachable(problem: BaseException) -> bool:
         return not isinstance(problem, http().ProxyError)
     status = status_of(problem) or 0
     return status == 429 or status >= 500 or isinstance(problem, JSONDecodeError)
+
+
+def nothing_listens(problem: BaseException | None) -> bool:
+    """Tell whether a connection to this machine was refused: no server has been started there."""
+    url = getattr(getattr(problem, "_request", None), "url", None) or hub_address()
+    while problem is not None and REFUSED not in str(problem):
+        problem = problem.__cause__
+    return problem is not None and urllib.parse.urlsplit(str(url)).hostname in THIS_MACHINE
 
 
 def asked_pause(problem: BaseException | None) -> float | None:
@@ -140,6 +152,12 @@ def as_hub_error(what: str, problem: BaseException) -> HubdpoError | None:
     if isinstance(problem, (errors.LocalTokenNotFoundError, errors.DeviceCodeError, errors.OIDCError)):
         reason = "" if isinstance(problem, errors.LocalTokenNotFoundError) else f": {first_line(problem)}"
         return HubError(f"you are not logged in to {hub_address()}{reason}", hint="hf auth login")
+    if nothing_listens(problem):
+        address = urllib.parse.urlsplit(hub_address())
+        return HubError(
+            f"no answer{_about(what)}: no server runs at {hub_address()}, where HF_ENDPOINT points",
+            hint=f"hubdpo serve-hub hub --port {address.port or 80}",
+        )
     if isinstance(problem, errors.OfflineModeIsEnabled):
         return HubError(f"`{what}` must be asked of the Hub, and offline mode is on", hint="export HF_HUB_OFFLINE=0")
     if isinstance(problem, errors.LocalEntryNotFoundError):

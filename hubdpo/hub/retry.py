@@ -7,13 +7,15 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from hubdpo import console
-from hubdpo.hub.failures import asked_pause, in_words, is_unknown_outcome
+from hubdpo.hub.failures import asked_pause, in_words, is_unknown_outcome, nothing_listens
 from hubdpo.hub.transport import MAX_RETRY_AFTER_S, http, hub_address, unrepeated
 
 T = TypeVar("T")
 Tell = Callable[[str], None]
 TRIES = 8
-TRIES_WITH_CACHE = 3
+FEW_TRIES = 3
+"""Attempts, within a second, where the files are cached as well, or where no server runs at an address of this machine.
+"""
 LONG_S, MOST_LONG = 15.0, 3
 """Seconds of a long attempt, and most attempts that take so long: a Hub that never answers is left after a minute."""
 LONGEST_WAIT_S = 30.0
@@ -30,7 +32,7 @@ def repeat(call: Callable[[], T], *, cached: bool = False, of: str | None = None
     timeout, and no pause is made that it asks for. `of` names the server where it is not the Hub, and `tell` gets what
     is said of long pauses.
     """
-    tries = TRIES_WITH_CACHE if cached else TRIES
+    tries = FEW_TRIES if cached else TRIES
     long = 0
     for attempt in range(TRIES):
         began = clock()
@@ -42,7 +44,8 @@ def repeat(call: Callable[[], T], *, cached: bool = False, of: str | None = None
             was_long = is_timeout or clock() - began > LONG_S
             long += was_long
             is_left = cached and (is_timeout or (asked_pause(problem) or 0) > TOLD_S)
-            if attempt + 1 == tries or long == MOST_LONG or is_left or not is_unknown_outcome(problem):
+            tries = FEW_TRIES if nothing_listens(problem) else tries
+            if attempt + 1 >= tries or long == MOST_LONG or is_left or not is_unknown_outcome(problem):
                 raise
             wait_before(attempt, problem, tries, told=was_long, of=of, tell=tell)
     raise AssertionError("unreachable")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 PUBLIC_HUB = "https://huggingface.co"
+THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 CONNECT_S, READ_S, WRITE_S = 10.0, 60.0, 300.0
 GET_S = 20.0
 """Seconds for the answer to a GET or HEAD request; a commit of many files takes the Hub longer."""
@@ -44,7 +45,7 @@ def endpoint() -> str:
     url = urllib.parse.urlsplit(address)
     if "://" not in address:
         raise HubError(f"HF_ENDPOINT is no address: {address}", hint=f"export HF_ENDPOINT=http://{address}")
-    if url.scheme != "https" and url.hostname not in ("127.0.0.1", "localhost", "::1"):
+    if url.scheme != "https" and url.hostname not in THIS_MACHINE:
         raise HubError(
             f"the endpoint is not encrypted, so the token would travel in clear text: {address}",
             hint="export HF_ENDPOINT=https://...",

@@ -31,6 +31,11 @@ LINES = [
         "`--use-peft` of TRL has no effect here; `--eval-strategy` of TRL has no effect here",
         "train --dtype bfloat16 --reference cached --learning-rate 1e-5",
     ),
+    (
+        "train --torch_dtype auto --lr 1e-5",
+        "unknown options: `--torch-dtype`, `--lr`; `--torch-dtype` of TRL is the default here",
+        "train --learning-rate 1e-5",
+    ),
     ("train --deepspeed ds.json", "unknown option: `--deepspeed`; `--deepspeed` of TRL: it is ds.json", "train --help"),
     ("sweep --deepspeed ds.json", "unknown option: `--deepspeed`", "sweep --help"),
     ("train --no-shred-prefix", "unknown option: `--no-shred-prefix`", "train --no-shared-prefix"),

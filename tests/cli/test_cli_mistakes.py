@@ -76,7 +76,17 @@ MISTAKES = [
         "config file not found: rum.yaml",
         "hubdpo prepare pairs.jsonl -o out --config run.yaml",
     ),
+    (
+        "prepare talks.jsonl -o out --prompt q --chosen a --rejected b --roles 'agnet=assistant'",
+        "`--roles` names `agnet`, by whom no message of the first rows is; the speakers are `agent`",
+        "hubdpo prepare talks.jsonl -o out --prompt q --chosen a --rejected b --roles agent=assistant",
+    ),
     # train and sweep
+    (
+        "train --config data.yaml",
+        "`data.yaml` holds options of `prepare`, not of `train`",
+        "hubdpo prepare --config data.yaml",
+    ),
     ("train --model-name-or-path tiny -o new", "`--dataset` is needed", "... --dataset data"),
     (
         "train --dataset data -o new",
@@ -148,6 +158,12 @@ MISTAKES = [
     ("diff data dta", "folder not found: dta", "hubdpo diff data USER/NAME"),
     # push, verify, versions
     ("push data alice/x", "`--version` is needed", "... --version 0.1.0"),
+    ("push alice/x data", "the folder is named first, and then the repo", "hubdpo push data alice/x"),
+    (
+        "push alice/x ./data --version 1.0.0",
+        "the folder is named first, and then the repo",
+        "hubdpo push ./data alice/x --version 1.0.0",
+    ),
     ("push data", "USER/NAME` ", "hubdpo push data USER/NAME --version 0.1.0"),
     (
         "push pairs.jsonl alice/x --version 1.0.0",
@@ -195,6 +211,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, dataset_dir: Path, tiny_base
         "odd": {"question": "p{}", "good": "yes, gladly", "bad": "no"},
         "reject": {"prompt": "p{}", "chosen": "good", "reject": "bad"},
         "sft": {"instruction": "p{}", "output": "good"},
+        "talks": {"q": "p{}", "a": [{"role": "agent", "content": "good"}], "b": [{"role": "agent", "content": "bad"}]},
     }
     for name, row in rows.items():
         lines = [json.dumps(row).replace("{}", str(number)) + "\n" for number in range(20)]
@@ -202,6 +219,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, dataset_dir: Path, tiny_base
     (work / "empty.jsonl").touch()
     (work / "notes.txt").write_text("by hand")
     (work / "run.yaml").write_text("seed: 1\n")
+    (work / "data.yaml").write_text("source: pairs.jsonl\ntest-size: 0.1\nseed: 1\n")
     (work / "folder").mkdir()
     shutil.copytree(dataset_dir, work / "data")
     shutil.copytree(tiny_base, work / "tiny")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from tests.data.made import lines
 
 ITEM = "sources:\n- path: raw.jsonl\n  "
 TOP = "source: raw.jsonl\n"
+TURNS = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]
 TWO = [{"q": f"Q{n}", "one": "good", "two": "bad", "best": n % 2} for n in range(4)]
 WRITTEN = {
     "a word in a list": (f"{TOP}prompt: q\nanswers: [a, yes]\nvote: v\n", "answers", '(?<!answers: )"yes"$'),
@@ -119,3 +121,49 @@ def test_values_that_are_left_open_are_told_as_they_are_given(
     said = capsys.readouterr().err
     assert "hint: say what they mean: --first 0 --second 8 --... 1" in said
     assert "the description names `8`, which none" in said
+
+
+def speakers(*names: str) -> dict[str, str]:
+    """Return the answers of a row whose messages are by these, in turn."""
+    said = [{"who": name, "says": "words"} for name in names]
+    return {
+        "good": json.dumps([*said, {"who": "agent", "says": "yes"}]),
+        "bad": json.dumps([*said, {"who": "agent", "says": "no"}]),
+    }
+
+
+SPEAKERS = [
+    ("custmer=user,agent=assistant", "names `custmer`", "--roles customer=user,agent=assistant"),
+    ("x=user,y=assistant", "names `x`, `y`, .* are `customer`, `agent`", "--roles customer=...,agent=..."),
+    ("Agent=assistant", "names `Agent`", "--roles agent=assistant,customer=..."),
+]
+
+
+@pytest.mark.parametrize(("roles", "message", "hint"), SPEAKERS, ids=[row[0] for row in SPEAKERS])
+def test_a_speaker_whom_no_row_has_is_named(tmp_path: Path, roles: str, message: str, hint: str) -> None:
+    (tmp_path / "raw.jsonl").write_bytes(lines([speakers("customer")] * 4))
+    options = {"chosen": "good", "rejected": "bad", "role_key": "who", "content_key": "says", "roles": roles}
+    with pytest.raises(DataError, match=message) as caught:
+        prepare(tmp_path / "raw.jsonl", tmp_path / "out", **options)
+    assert hint in str(caught.value.hint)
+
+
+def test_known_speakers_need_no_roles(tmp_path: Path) -> None:
+    (tmp_path / "raw.jsonl").write_bytes(lines([{"good": TURNS, "bad": TURNS[:1]}] * 4))
+    with pytest.raises(DataError, match="names `boss`, by whom .* are `user`, `assistant`") as caught:
+        prepare(tmp_path / "raw.jsonl", tmp_path / "out", chosen="good", rejected="bad", roles="boss=user")
+    assert "leave `--roles` out" in str(caught.value.hint).replace("`roles`", "`--roles`")
+
+
+def test_a_speaker_who_may_come_later_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "raw.jsonl").write_bytes(lines([{**speakers("customer"), "n": n} for n in range(4)]))
+    prepare(
+        tmp_path / "raw.jsonl",
+        tmp_path / "out",
+        chosen="good",
+        rejected="bad",
+        role_key="who",
+        content_key="says",
+        roles="customer=user,agent=assistant,manager=system",
+    )
+    assert "names `manager`, by whom no message of the first rows is" in capsys.readouterr().err

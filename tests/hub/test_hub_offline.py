@@ -328,7 +328,7 @@ def test_a_commit_in_part_cached_is_asked_for(published: dict[str, str], monkeyp
     sha = resolve(published["data"], repo_type="dataset")
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(HubError, match="no answer from http"):
+    with pytest.raises(HubError, match="no server runs at http"):
         look_at_dataset(f"{published['data']}@{sha}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,11 +13,12 @@ from huggingface_hub.utils import hf_raise_for_status
 
 from hubdpo import push
 from hubdpo.errors import HubError
-from hubdpo.hub import retry, transport
+from hubdpo.hub import failures, retry, transport
 from hubdpo.hub.client import resolve
+from hubdpo.hub.failures import translate_errors
 from hubdpo.hub.repo import RepoSnapshot
 from hubdpo.hub.retry import repeat
-from hubdpo.hub.transport import http, hub_address, retry_after
+from hubdpo.hub.transport import api, http, hub_address, retry_after
 from hubdpo.loopback.faults import Fault, Faults
 
 if TYPE_CHECKING:
@@ -64,6 +66,37 @@ def test_a_hub_that_the_cache_can_replace_is_left_sooner(
     assert call.made == attempts
     assert len(pauses) == attempts - 1
     assert not cached or sum(pauses) < 1
+
+
+@pytest.mark.parametrize(
+    ("address", "attempts"),
+    [("http://localhost:9", 3), ("http://[::1]:9", 3), ("http://127.0.0.1:9", 3), ("https://hub.example", 8)],
+)
+def test_an_address_of_this_machine_where_no_server_runs_is_left_within_a_second(
+    address: str, attempts: int, pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    call = Call(http().ConnectError("[Errno 111] Connection refused"))
+    monkeypatch.setattr(failures, "REFUSED", "[Errno 111]")
+    with pytest.raises(http().ConnectError):
+        repeat(call)
+    assert (call.made, len(pauses)) == (attempts, attempts - 1)
+
+
+def test_where_no_server_runs_the_hint_starts_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "pause", lambda seconds: None)
+    with socket.socket() as taken:  # bound, but nothing listens
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{port}")
+        with (
+            pytest.raises(
+                HubError, match="no answer for `me/x`: no server runs at .*, where HF_ENDPOINT points"
+            ) as said,
+            translate_errors("me/x"),
+        ):
+            repeat(lambda: api().model_info("me/x"))
+    assert said.value.hint == f"hubdpo serve-hub hub --port {port}"
 
 
 @pytest.mark.parametrize(("cached", "attempts"), [(False, 3), (True, 1)])

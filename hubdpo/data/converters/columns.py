@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +38,14 @@ class Speech:
             return value
         others = {key: held for key, held in value.items() if key not in (*role_keys, *content_keys)}
         return {"role": dict(self.roles).get(str(name), name), "content": first_of(value, content_keys), **others}
+
+    def speakers(self, value: Any) -> Iterator[str]:
+        """Yield the names of the speakers of all messages in a value, at any depth."""
+        held = listed(value) if isinstance(value, str) else value
+        for item in held.values() if isinstance(held, dict) else held if isinstance(held, list) else ():
+            yield from self.speakers(item)
+        if isinstance(held, dict) and (name := first_of(held, _keys(self.role_key, ROLE_KEYS))) is not None:
+            yield str(name)
 
 
 def _keys(own: str | None, known: tuple[str, ...]) -> tuple[str, ...]:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from hubdpo import console
+from hubdpo.artefacts.formats.messages import ROLES
 from hubdpo.config.base import flag_of
 from hubdpo.config.description import OPEN, PLACES, SourceConfig
-from hubdpo.config.name_values import write_pairs
+from hubdpo.config.name_values import read_pairs, write_pairs
+from hubdpo.data.converters.columns import Speech
 from hubdpo.data.converters.places import Place, listed
 from hubdpo.data.detection.detect import MOST_FIELDS, Look
 from hubdpo.data.detection.keys import as_map
 from hubdpo.data.detection.names import near_name
 from hubdpo.data.detection.suggest import suggest
+from hubdpo.data.pairs.example import Row
+from hubdpo.data.pairs.messages import role_of
 from hubdpo.errors import DataError
 
 
@@ -40,6 +44,34 @@ def check_places(source: SourceConfig, mapping: dict[str, str] | None, seen: Loo
                     f"{seen.name}: `{path}`, the one column of `{name}`, holds no lists",
                     hint=f"name a column for each answer: {flag} {shlex.quote(path)} {flag} {OPEN}",
                 )
+
+
+def check_roles(roles: str, speech: Speech, seen: Look, rows: Sequence[Row]) -> None:
+    """Raise DataError if no name in `roles` speaks in the first rows, or if one does not and another was likely meant.
+
+    Warn of single names that do not speak there: they may do so later.
+    """
+    speakers = dict.fromkeys(speaker for row in rows for speaker in speech.speakers(row))
+    pairs = read_pairs(roles)
+    absent = [name for name, _ in pairs if name not in speakers]
+    if not absent:
+        return
+    others = [name for name in speakers if name not in dict(pairs)]
+    meant = {name: near for name in absent if (near := near_name(name, others))}
+    problem = f"{seen.name}: `--roles` names {_quoted(absent)}, by whom no message of the first rows is"
+    if speakers:
+        problem += f"; the speakers are {_quoted(speakers)}"
+    if len(absent) < len(pairs) and not meant:
+        console.warn(problem)
+        return
+    named = {meant.get(name, name): role for name, role in pairs if name in meant or name in speakers}
+    named |= {name: OPEN for name in others if name not in named and role_of(name) not in ROLES}
+    hint = f"--roles {shlex.quote(write_pairs(named.items()))}" if named else "leave `--roles` out"
+    raise DataError(problem, hint=hint)
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return console.listed((f"`{name}`" for name in names), MOST_FIELDS)
 
 
 def _no_column(mapping: dict[str, str] | None, name: str, place: Place, seen: Look) -> DataError:

@@ -20,7 +20,7 @@ from hubdpo.data.converters.cells import is_list_of_texts, is_object_with_text
 from hubdpo.data.converters.vote_columns import ONE_OF_THREE
 from hubdpo.data.detection.check_numbers import check_numbers
 from hubdpo.data.detection.check_options import check_score_field, check_votes, models_read
-from hubdpo.data.detection.check_places import check_places
+from hubdpo.data.detection.check_places import check_places, check_roles
 from hubdpo.data.detection.detect import MOST_FIELDS, Look, first_converted
 from hubdpo.data.detection.names import near_name
 from hubdpo.data.pairs.example import ScoredAnswer
@@ -172,6 +172,8 @@ def _screen_of(file: LookedAt, converter: Converter, keep: list[str]) -> Screen:
     seen, rows, columns, how = file.seen, file.rows, file.described.columns, file.described.how
     if columns is not None and rows:
         check_places(file.described.source, file.described.mapping, seen)
+        if columns.speech is not None and (roles := file.described.source.roles):
+            check_roles(roles, columns.speech, seen, rows)
     if how.score_field and "score_field" in converter.options:
         check_score_field(how.score_field, rows)
     models: tuple[str, ...] = ()
