@@ -97,7 +97,8 @@ def test_a_signal_ends_the_command_in_one_line(
     send(process.pid, number)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 128 + number
-    assert [line for line in said.splitlines() if not line.startswith(("detected", "  ", "nothing is claimed"))] == [
+    lines = [line for line in said.splitlines() if line]  # an older Typer ends the line of `^C`
+    assert [line for line in lines if not line.startswith(("detected", "  ", "nothing is claimed"))] == [
         f"error: {told}", "hint: run the same command again: nothing is left half-written",
     ]  # fmt: skip
     assert nothing_is_left(process, tmp_path)
