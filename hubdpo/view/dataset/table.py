@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from hubdpo.artefacts.formats.messages import COLUMNS, TOOLS
 from hubdpo.artefacts.formats.parquet_footers import Footer, is_of_the_machine, read_footer, wrong_column
 from hubdpo.console import counted
 from hubdpo.errors import ArtefactError
@@ -80,10 +79,6 @@ class Table:
         """Names of the columns: the pair, tools if there are any, and columns of text."""
         names: list[str] = self._footer(self._files[next(iter(self.splits))][0]).schema.names
         return names
-
-    @property
-    def extra_columns(self) -> list[str]:
-        return [name for name in self.columns if name not in (*COLUMNS, TOOLS)]
 
     def groups(self, split: str) -> list[Group]:
         """Return the row groups of a split, in order."""
