@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,14 +11,17 @@ import typer
 from hubdpo import console
 from hubdpo.artefacts.folders.named import ANY, check_named
 from hubdpo.cli.command import DOWNLOADED, command
+from hubdpo.config.flags import quoted
 from hubdpo.config.places import ADAPTERS
 from hubdpo.config.push import Check
+from hubdpo.config.repo_id import is_repo_id
 from hubdpo.console import counted
 from hubdpo.errors import ConfigError
 
 if TYPE_CHECKING:
     from hubdpo.release.verify.verify import Verified
 
+GREETING = "Hello! Who are you?"
 MAX_LISTED = 40
 """Columns, or other items of a list, in the table for people; JSON has them all."""
 
@@ -132,11 +136,25 @@ def load(
     """Load an adapter on its pinned base and answer one prompt, greedily."""
     if text is not None and prompt is not None:
         raise ConfigError("two prompts are given", hint="leave `--prompt` out, or the text after the adapter")
+    asked = next((given for given in (text, prompt) if given is not None), None)
+    if asked is not None and _names_model(asked) and not _names_model(adapter):
+        raise ConfigError(
+            "the adapter is named first, and then the prompt", hint=f"hubdpo load {quoted(asked)} {quoted(adapter)}"
+        )
     check_named(adapter, ADAPTERS)
+    if asked is not None and not asked.strip():
+        raise ConfigError("the prompt is empty", hint=f"hubdpo load {quoted(adapter)} {quoted(GREETING)}")
     from hubdpo.model.adapters.load import answer, load_adapter
 
-    asked = next((given for given in (text, prompt) if given is not None), "Hello! Who are you?")
+    if asked is None:
+        asked = GREETING
+        console.info(f"no prompt is given, so the adapter is asked: {asked}")
     answered = answer(load_adapter(adapter), asked, max_new_tokens=max_new_tokens)
     if not answered.strip():
         console.warn("the answer is empty")
     console.result(answered, {"adapter": adapter, "prompt": asked, "answer": answered}, identifier=answered)
+
+
+def _names_model(word: str) -> bool:
+    """Tell whether a word is a folder here, or has the form of a repo with a revision or without."""
+    return Path(word).is_dir() or is_repo_id(word.partition("@")[0])

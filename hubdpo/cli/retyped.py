@@ -74,9 +74,13 @@ def _with_word(hint: Instead, words: list[str]) -> str:
     for place, word in enumerate(words):
         name, equals, value = word.rpartition("=")
         is_written = words[place - 1] in OUTPUTS or name in OUTPUTS
-        if value and not is_written and os.path.normpath(value) == os.path.normpath(hint.typed):
-            words[place] = name + equals + instead
+        bare = value.removeprefix("hf://").removeprefix("datasets/")  # a repo in an error has no type before it
+        if value and not is_written and hint.typed in (value, bare, os.path.normpath(value)):
+            words[place] = name + equals + value.removesuffix(hint.typed) * (bare == hint.typed) + instead
             break
+    else:
+        if hint.after is None:  # no word of the line: of a file of options, or of what a folder says
+            return str(hint)
     line = shlex.join(["hubdpo", *words])
     return line if hint.after is None else f"{hint.after} && {line}"
 

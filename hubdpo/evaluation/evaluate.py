@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from hubdpo import console
 from hubdpo.artefacts.folders.kinds import EVALUATED_FILES, entries_of
+from hubdpo.artefacts.folders.named import A_WHAT, what_is
 from hubdpo.artefacts.folders.run_folder import alone_in
 from hubdpo.artefacts.formats.pair_scores import to_lines
 from hubdpo.artefacts.manifests.answered import ANSWERED_FILE
@@ -95,11 +96,15 @@ def evaluate_into_folder(config: EvaluateConfig) -> Evaluated:
 
 
 def _check_output(output: Path, subject: Subject) -> None:
-    """Raise ConfigError for an output that is a file, or has the evaluation of another model."""
-    hint = "give another folder with `--output-dir`"
+    """Raise ConfigError for an output that is a file, a folder of another stage, or has another model's evaluation."""
+    hint = "give another `--output-dir`"
     if output.exists() and not output.is_dir():
         raise ConfigError(f"`{output}` is a file, and the results need a folder", hint=hint)
-    if output == subject.folder or not (output / EVAL_FILE).exists():
+    if subject.is_local and output.resolve() == subject.folder.resolve():
+        return
+    if (what := what_is(output)) is not None:
+        raise ConfigError(f"`{output}` is {A_WHAT[what]}, and the results need a folder of their own", hint=hint)
+    if not (output / EVAL_FILE).exists():
         return
     model = EvalReport.read(output / EVAL_FILE).model
     if model is not None and model.sha256 != subject.ref.sha256:

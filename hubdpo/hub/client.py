@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING, NoReturn
 from hubdpo import console
 from hubdpo.artefacts.manifests.manifest import write_atomic
 from hubdpo.errors import HubError, NoSuchRevision
-from hubdpo.hub.failures import AGAIN, first_line, in_words, is_offline, is_unreachable, translate_errors
+from hubdpo.hub.failures import (
+    AGAIN,
+    NotCached,
+    OtherType,
+    first_line,
+    in_words,
+    is_offline,
+    is_unreachable,
+    translate_errors,
+)
 from hubdpo.hub.reference import COMMIT, Address, RepoRef, RepoType, checked_revision, parse_address
 from hubdpo.hub.retry import repeat
 from hubdpo.hub.transport import api, download_bars, endpoint
@@ -87,7 +96,7 @@ def check_type(repo_id: str, wanted: RepoType, found: RepoType | None = None) ->
     """Raise HubError when a repo is of the other type, which was `found` already, or is found out now."""
     other = other_type(wanted)
     if found == other or (found is None and exists(repo_id, other)):
-        raise HubError(f"`{repo_id}` is a {other}, not a {wanted}", hint=WHERE_IT_GOES[other])
+        raise OtherType(f"`{repo_id}` is a {other}, not a {wanted}", hint=WHERE_IT_GOES[other])
 
 
 @contextmanager
@@ -220,14 +229,14 @@ def not_cached(ref: RepoRef, repo_type: RepoType | None) -> NoReturn:
     is_partial = repo_type and (cache_of(ref.repo_id, repo_type) / "snapshots" / (ref.revision or "main")).is_dir()
     what = f"`{ref}` is not in the cache" + (" with all its files" if is_partial else "")
     if not is_offline():
-        raise NoSuchRevision(
+        raise NotCached(
             f"{what}, and {endpoint()} does not answer",
             hint=f"check the network and HF_ENDPOINT, then {AGAIN}",
         )
     command = ["hf", "download", ref.repo_id]
     command += ["--repo-type", "dataset"] if repo_type == "dataset" else []
     command += ["--revision", ref.revision] if ref.revision else []
-    raise NoSuchRevision(f"{what}, and offline mode is on", hint=f"HF_HUB_OFFLINE=0 {shlex.join(command)}")
+    raise NotCached(f"{what}, and offline mode is on", hint=f"HF_HUB_OFFLINE=0 {shlex.join(command)}")
 
 
 def _cached_commit(ref: RepoRef, repo_type: RepoType) -> str | None:

@@ -9,10 +9,18 @@ import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from json import JSONDecodeError
+from typing import TYPE_CHECKING
 
-from hubdpo.errors import HubdpoError, HubError, MachineError, NoSuchRevision
+from hubdpo.artefacts.folders.named import near_folder
+from hubdpo.config.repo_id import SPELLED_AS_DATASET, is_repo_id
+from hubdpo.errors import HubdpoError, HubError, Instead, MachineError, NoSuchRevision
+from hubdpo.hub.near import near_repo, near_revision, who
+from hubdpo.hub.reference import RepoType, type_option
 from hubdpo.hub.transport import THIS_MACHINE, http, hub_address, retry_after
 from hubdpo.machine.refusals import DISK_FAILURE, QUOTED_ANSWER, machine_error
+
+if TYPE_CHECKING:
+    from huggingface_hub.errors import HfHubHTTPError
 
 LIBRARIES = frozenset({"huggingface_hub", "httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3", "hf_xet"})
 """Libraries whose errors, whatever their class, are about the Hub or the network."""
@@ -127,13 +135,27 @@ def translate_errors(what: str) -> Iterator[None]:
         raise translated from None
 
 
+class OtherType(HubError):
+    """The Hub has a repo of this name, and it is of the other type."""
+
+
+class NotCached(NoSuchRevision):
+    """The cache, which alone could be asked, does not have it."""
+
+
 @contextmanager
 def no_folder(ref: str) -> Iterator[None]:
-    """Add to a HubError that there is no folder `ref` either: a name with one slash may mean a folder or a repo."""
+    """Add to a HubError that there is no folder `ref` either: a name with one slash may mean a folder or a repo.
+
+    Its hint is a folder of nearly that name, where there is one. A repo that is there was meant.
+    """
     try:
         yield
     except HubError as problem:
-        raise type(problem)(f"{problem.message}; and there is no folder `{ref}` here", hint=problem.hint) from None
+        if isinstance(problem, (OtherType, NoSuchRevision)) and not isinstance(problem, NotCached):
+            raise
+        message = f"{problem.message}; and there is no folder `{ref}` here"
+        raise type(problem)(message, hint=near_folder(ref) or problem.instead or problem.hint) from None
 
 
 def as_hub_error(what: str, problem: BaseException) -> HubdpoError | None:
@@ -205,18 +227,18 @@ def _refused(what: str, problem: BaseException) -> HubError:
     if isinstance(problem, errors.GatedRepoError):
         return HubError(f"`{what}` is gated", hint=f"ask for access at {hub_address()}/{what}")
     if isinstance(problem, errors.RepositoryNotFoundError):
-        return HubError(f"`{what}` is not on {hub_address()}, or is private: check the name, or log in", hint=log_in())
+        return not_there(what, _type_in(problem))
     if isinstance(problem, errors.RevisionNotFoundError):
-        kind = " --type dataset" if "/datasets/" in str(problem.response.url) else ""
+        repo_type = _type_in(problem)
         repo, _, revision = what.partition("@")
-        hint = f"hf repos tag list {repo}{kind}"
+        hint = near_revision(repo, revision, repo_type) or f"hf repos tag list {repo}{type_option(repo_type)}"
         return NoSuchRevision(f"`{repo}` has no {f'revision `{revision}`' if revision else 'such revision'}", hint=hint)
     if isinstance(problem, errors.DisabledRepoError):
         return HubError(f"`{what}` was disabled by {hub_address()}", hint=f"read why at {hub_address()}/{what}")
     if status == 401:
         return HubError(f"{hub_address()} does not accept the token", hint=log_in())
     if status == 403:
-        return HubError(f"this token cannot write to `{what}`", hint=log_in())
+        return _not_yours(what)
     if status == 507 or ((status is None or status == 413 or status >= 500) and DISK_FAILURE.search(_said(problem))):
         return HubError(
             f"{hub_address()} has no room for `{what}` ({status or 'by LFS'}): {first_line(problem)}",
@@ -233,6 +255,32 @@ def _refused(what: str, problem: BaseException) -> HubError:
         f"{hub_address()} answered {status or 'with an error'}{_about(what)}: {first_line(problem)}",
         hint="try again later" if later else f"mend what it names, then {AGAIN}",
     )
+
+
+def not_there(what: str, repo_type: RepoType | None = None) -> HubError:
+    """Return the error for a repo that is not on the Hub, as far as this login sees: only others' private ones are."""
+    bare = SPELLED_AS_DATASET.sub("", what)
+    message = f"`{bare.partition('@')[0]}` is not on {hub_address()}, or is private"
+    repo_type = repo_type or (None if bare == what else "dataset")
+    if (near := near_repo(what, repo_type)) is not None:
+        return HubError(message, hint=near)
+    if _token() is None or who() is None:
+        return HubError(f"{message}: check the name, or log in", hint=log_in())
+    hint = f"hf {repo_type or 'model'}s ls --author {bare.partition('/')[0]}"
+    return HubError(f"{message}, and not for this login to see", hint=hint)
+
+
+def _not_yours(what: str) -> HubError:
+    """Return the error for a repo that this token may not write to: of another user, or of a token that reads."""
+    user, (owner, _, name) = who(), what.partition("/")
+    is_other = user not in (None, owner) and is_repo_id(what)
+    whose = "this token" if user is None else f"the token of `{user}`"
+    return HubError(f"{whose} cannot write to `{what}`", hint=Instead(what, f"{user}/{name}") if is_other else log_in())
+
+
+def _type_in(problem: HfHubHTTPError) -> RepoType:
+    """Return the type of the repo that was asked for."""
+    return "dataset" if "/datasets/" in str(problem.response.url) else "model"
 
 
 def first_line(problem: BaseException) -> str:

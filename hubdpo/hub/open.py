@@ -6,13 +6,12 @@ from pathlib import Path
 
 from hubdpo import console
 from hubdpo.artefacts.folders.sweep_folder import refuse_sweep
-from hubdpo.errors import ConfigError, HubError, NoSuchRevision
+from hubdpo.errors import ConfigError, NoSuchRevision
 from hubdpo.hub.client import cache_of, cached_tree, check_type, exists, not_cached, resolve
-from hubdpo.hub.failures import is_offline, is_unreachable, log_in, no_folder, translate_errors
+from hubdpo.hub.failures import is_offline, is_unreachable, no_folder, not_there, translate_errors
 from hubdpo.hub.reference import COMMIT, RepoRef, RepoType, parse_unless_folder
 from hubdpo.hub.repo import RepoSnapshot
 from hubdpo.hub.snapshot import FolderSnapshot, Snapshot
-from hubdpo.hub.transport import endpoint
 
 TYPES: tuple[RepoType, ...] = ("model", "dataset")
 
@@ -95,8 +94,7 @@ def find_types(named: RepoRef) -> list[RepoType]:
                 raise
             return CachedTypes(cached, problem)
     if not found:
-        message = f"`{repo_id}` is not on {endpoint()}, or is private: check the name, or log in"
-        raise HubError(message, hint=log_in())
+        raise not_there(str(named))
     return found
 
 

@@ -33,6 +33,11 @@ def is_higher(tag: str | None, other: str) -> bool:
     return (parse_tag(tag or "") or (-1,)) > (parse_tag(other) or (-1,))
 
 
+def major(tag: str) -> int | None:
+    """Return the first number of a version, or None for any other tag."""
+    return next(iter(parse_tag(tag) or ()), None)
+
+
 def bump(tag: str | None, part: str) -> str:
     """Return the version after `tag` with its `major`, `minor` or `patch` number increased, from 0.0.0 on."""
     numbers = list(parse_tag(tag or "") or (0, 0, 0))

@@ -34,7 +34,7 @@ from hubdpo.hub.client import exists, other_type, resolve
 from hubdpo.hub.failures import require_login, require_online, translate_errors
 from hubdpo.hub.reference import hub_path
 from hubdpo.hub.transport import PUBLIC_HUB, endpoint
-from hubdpo.hub.versions import bump, highest
+from hubdpo.hub.versions import bump, highest, is_higher, major
 from hubdpo.model.generation import stops_elsewhere
 from hubdpo.release.card import compose, warn_of_edits, warn_of_late_edit
 from hubdpo.release.drafts import Draft, adapter_draft, check_links, dataset_draft, merged_draft
@@ -89,6 +89,7 @@ def publish_folder(config: PushConfig) -> Pushed:
         refs = remote.refs() if is_private is not None else Refs()
         config = _numbered(config, draft, remote, refs)
         composed = compose(draft, config.version, config.folder, remote, refs)
+        _check_order(composed.release, remote, refs)
         if config.collection:
             check_collection(config.collection)
         warn_of_edits(composed, show=config.dry_run)
@@ -175,7 +176,10 @@ def _base(config: PushConfig, base: BaseRef) -> BaseRef:
     """Return the base that others will load: the run's own, or the Hub id given for a local folder."""
     if config.base_model is None:
         return base
-    revision = resolve(config.base_model, config.base_revision)
+    try:
+        revision = resolve(config.base_model, config.base_revision)
+    except HubError as problem:
+        raise type(problem)(f"`--base-model`: {problem.message}", hint=problem.instead or problem.hint) from None
     return base.model_copy(update={"repo_id": config.base_model, "name": config.base_model, "revision": revision})
 
 
@@ -217,6 +221,20 @@ def _numbered(config: PushConfig, draft: Draft, remote: Remote, refs: Refs) -> P
     version = bump(newest, config.version)
     console.info(f"version   {version}, {f'{config.version} after {newest}' if newest else 'the first release'}")
     return config.model_copy(update={"version": version})
+
+
+def _check_order(release: ReleaseSnapshot, remote: Remote, refs: Refs) -> None:
+    """Raise ConfigError for a new version below the newest, unless it goes on from an older one: 1.2.4 beside 2.0.0."""
+    newest, tag = highest(refs.tags), release.tag
+    if tag in refs.tags or release.stage in refs.branches or not is_higher(newest, tag):
+        return
+    before = highest(each for each in refs.tags if major(each) == major(tag) and is_higher(tag, each))
+    if before is None:
+        raise ConfigError(
+            f"`{remote.repo_id}` has {newest} already, and {tag} goes on from no release before it",
+            hint=f"--version {bump(newest, 'patch')}",
+        )
+    console.warn(f"{tag} goes on from {before}, below {newest}, where main stays")
 
 
 def _propose(

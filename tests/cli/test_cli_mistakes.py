@@ -147,6 +147,12 @@ MISTAKES = [
     ("adopt data -o new", "`data` is a dataset, not an adapter", "hubdpo adopt USER/NAME -o new"),
     ("adopt run -o new", "so there is nothing to adopt", "hubdpo evaluate run"),
     ("load data hi", "`data` is a dataset, not a run or an adapter", "hubdpo load run hi"),
+    (
+        "load 'who are you?' run --max-new-tokens 9",
+        "the adapter is named first, and then the prompt",
+        "hubdpo load run 'who are you?' --max-new-tokens 9",
+    ),
+    ("load run ''", "the prompt is empty", "hubdpo load run 'Hello! Who are you?'"),
     ("load rnu 'who are you?'", "folder not found: rnu", "hubdpo load run 'who are you?'"),
     (
         "view pairs.jsonl",

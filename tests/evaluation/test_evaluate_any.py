@@ -405,6 +405,17 @@ def test_the_evaluation_of_another_model_is_not_overwritten(
         evaluate(foreign, output_dir=tmp_path / "file", **options)
 
 
+def test_no_evaluation_goes_into_what_another_stage_made(
+    foreign: Path, run_dir: Path, dataset_dir: Path, tmp_path: Path
+) -> None:
+    for made, what in ((dataset_dir, "a dataset"), (run_dir, "a run")):
+        output = Path(shutil.copytree(made, tmp_path / what))
+        before = sorted(output.rglob("*"))
+        with pytest.raises(ConfigError, match=f"is {what}, and the results need a folder of their own"):
+            evaluate(foreign, dataset=dataset_dir, output_dir=output, **FAST)
+        assert sorted(output.rglob("*")) == before
+
+
 def test_the_run_folder_may_be_named_as_the_output(
     run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -215,7 +215,7 @@ def test_a_branch_that_is_no_release_is_told_as_one_in_diff(slashed: dict[str, s
     [
         (["verify", "{dataset}@refs/pr/1"], "has no release yet"),
         (["versions", "{dataset}@feature/clean"], "not `feature/clean`"),
-        (["inspect", "{dataset}@feature/none"], "`alice/slashed-data` has no revision `feature/none`; and there is no"),
+        (["inspect", "{dataset}@feature/none"], "`alice/slashed-data` has no revision `feature/none`"),
         (["load", "{model}@feature/none"], "`alice/slashed-adapter` has no revision `feature/none`"),
     ],
 )

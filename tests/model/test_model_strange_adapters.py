@@ -132,7 +132,9 @@ def test_a_missing_base_is_told_to_be_the_base(run_dir: Path, dataset_dir: Path,
 def test_an_empty_answer_is_told(run_cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load, "load_adapter", lambda name: None)
     monkeypatch.setattr(load, "answer", lambda *_, **__: " ")
-    assert "the answer is empty" in run_cli("load", "me/same").stderr
+    said = run_cli("load", "me/same").stderr
+    assert "the answer is empty" in said
+    assert "no prompt is given, so the adapter is asked: Hello! Who are you?" in said
 
 
 def test_a_run_is_not_taken_for_an_incomplete_dataset(run_dir: Path) -> None:

@@ -112,8 +112,9 @@ def test_a_tag_that_was_moved_is_no_release_that_is_out_already(
 
 
 def test_main_follows_the_highest_version(data: Path, repo_id: str) -> None:
-    newest = push(folder=data, repo=repo_id, version="2.0.0")
     push(folder=data, repo=repo_id, version="1.0.0")
+    newest = push(folder=data, repo=repo_id, version="2.0.0")
+    push(folder=data, repo=repo_id, version="1.0.1")
     main = HfApi().hf_hub_download(repo_id, BUNDLE_FILE, repo_type="dataset", revision=refs(repo_id)["refs/heads/main"])
     assert Bundle.read(Path(main)).version == newest.version
 

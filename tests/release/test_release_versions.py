@@ -52,6 +52,22 @@ def test_a_word_goes_on_with_what_was_cut_off(data: Path, repo_id: str, faults: 
     assert [b.name for b in HfApi().list_repo_refs(repo_id, repo_type="dataset").branches] == ["main"]
 
 
+def test_a_version_below_the_newest_is_published_only_after_a_release_before_it(
+    data: Path, other: Path, repo_id: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    push(folder=data, repo=repo_id, version="1.0.0")
+    push(folder=data, repo=repo_id, version="1.0.0")  # the same once more is no new version
+    with pytest.raises(ConfigError, match=r"has v1\.0\.0 already, and v0\.9\.0 goes on from no release") as caught:
+        push(folder=other, repo=repo_id, version="0.9.0")
+    assert caught.value.hint == "--version 1.0.1"
+    assert tags(repo_id) == {"v1.0.0"}
+    push(folder=other, repo=repo_id, version="2.0.0")
+    capsys.readouterr()
+    push(folder=other, repo=repo_id, version="1.0.1")
+    assert "v1.0.1 goes on from v1.0.0, below v2.0.0, where main stays" in capsys.readouterr().err
+    assert tags(repo_id) == {"v1.0.0", "v1.0.1", "v2.0.0"}
+
+
 def test_another_word_is_refused(data: Path, repo_id: str) -> None:
     with pytest.raises(ConfigError, match="patch, minor or major"):
         push(folder=data, repo=repo_id, version="next")

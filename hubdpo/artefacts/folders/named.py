@@ -92,6 +92,15 @@ def beside(path: Path, wanted: Sequence[str]) -> list[str]:
     return [_spelled(path, name) for name in (*near, *(each.name for each in newest if each.name not in near))]
 
 
+def near_folder(ref: str) -> Instead | None:
+    """Return the folder that a stage made whose name is nearly `ref`, in the folder that `ref` says."""
+    path = Path(ref)
+    if not path.parent.is_dir():
+        return None
+    near = difflib.get_close_matches(path.name, [Path(each).name for each in beside(path, ANY)], n=1)
+    return Instead(ref, _spelled(path, near[0])) if near else None
+
+
 def raw_beside(path: Path) -> list[str]:
     """Return the files of raw data beside a path whose names are near to its own, then the only one there is."""
     names = [each.name for each in _entries(path) if each.is_file() and RAW_NAME.search(each.name)]

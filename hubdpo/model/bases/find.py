@@ -115,7 +115,7 @@ def named_as_base() -> Iterator[None]:
         yield
     except HubError as problem:
         message = f"the base of the adapter cannot be downloaded: {problem.message}"
-        raise type(problem)(message, hint=problem.hint) from None
+        raise type(problem)(message, hint=problem.instead or problem.hint) from None
 
 
 def check_base_options(config: TrainConfig, base: Base) -> None:

@@ -1,0 +1,85 @@
+"""A name that the Hub does not have, or not so: the hint is the line with the name that it has."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from huggingface_hub import HfApi
+
+import hubdpo
+from hubdpo.artefacts.manifests.manifest import RUN_FILE
+from hubdpo.cli.app import main
+from hubdpo.errors import HubError, NoSuchRevision
+
+# what is typed after `hubdpo`, what the line says, and the hint
+NEAR = [
+    ("verify alice/near-dp@v1.0.0 --check load", "`alice/near-dp` is not", "verify alice/near-dpo@v1.0.0 --check load"),
+    ("verify datasets/alice/near-pref@v0.1.0", "is not on", "verify datasets/alice/near-prefs@v0.1.0"),
+    ("load alice/near-dpo@0.1.0 hi", "`alice/near-dpo` has no revision `0.1.0`", "load alice/near-dpo@v0.1.0 hi"),
+    ("inspect alice/near-dpo@v0.1", "has no revision `v0.1`", "inspect alice/near-dpo@v0.1.0"),
+    ("inspect alice/near-dpo@mian", "has no revision `mian`", "inspect alice/near-dpo@main"),
+    ("inspect alice/near-dpo@v9.0.0", "has no revision `v9.0.0`", "hf repos tag list alice/near-dpo"),
+    ("load alice/quite-different hi", "and not for this login to see", "hf models ls --author alice"),
+    ("verify datasets/bob/quite-different@v1.0.0", "for this login to see", "hf datasets ls --author bob"),
+    ("evaluate place/rn", "there is no folder `place/rn` here", "evaluate place/run"),
+    (
+        "push data bob/near-prefs --version 1.0.0",
+        "the token of `alice` cannot write to `bob/near-prefs`",
+        "push data alice/near-prefs --version 1.0.0",
+    ),
+    (
+        "push run alice/x --version 1.0.0 --base-model alice/near-dp",
+        "`--base-model`: `alice/near-dp` is not on",
+        "push run alice/x --version 1.0.0 --base-model alice/near-dpo",
+    ),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, dataset_dir: Path, run_dir: Path) -> Path:
+    """A folder with a dataset and runs; the Hub has a model with a release, and a dataset."""
+    work = tmp_path_factory.mktemp("near")
+    shutil.copytree(dataset_dir, work / "data")
+    shutil.copytree(run_dir, work / "run")
+    (work / "place" / "run").mkdir(parents=True)
+    (work / "place" / "run" / RUN_FILE).write_text("{}")
+    api = HfApi()
+    api.create_repo("alice/near-dpo")
+    api.create_tag("alice/near-dpo", tag="v0.1.0")
+    api.create_repo("alice/near-prefs", repo_type="dataset")
+    return work
+
+
+@pytest.mark.parametrize(("line", "says", "hint"), NEAR, ids=[line for line, _, _ in NEAR])
+def test_the_hint_has_the_name_that_is_there(
+    line: str, says: str, hint: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(sys, "argv", ["hubdpo", *shlex.split(line)])
+    with pytest.raises(SystemExit):
+        main()
+    said = capsys.readouterr().err.splitlines()
+    (error,) = (text for text in said if text.startswith("error: "))
+    assert says in error
+    whole = hint if hint.startswith("hf ") else f"hubdpo {hint}"
+    assert [text for text in said if text.startswith("hint: ")] == [f"hint: {whole}"]
+
+
+@pytest.mark.usefixtures("place")
+def test_a_revision_that_is_nearly_there_is_named_in_python() -> None:
+    with pytest.raises(NoSuchRevision) as caught:
+        hubdpo.load_adapter("alice/near-dpo", revision="0.1.0")
+    assert caught.value.hint == "did you mean `alice/near-dpo@v0.1.0`?"
+    assert "there is no folder" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("place")
+def test_who_has_no_valid_token_is_told_to_log_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_of_nobody")
+    with pytest.raises(HubError) as caught:
+        hubdpo.load_adapter("alice/quite-different")
+    assert caught.value.hint == "unset HF_TOKEN && hf auth login"
