@@ -12,10 +12,9 @@ from hubdpo import console
 from hubdpo.cli import evaluation, hub, local, releases, stages
 from hubdpo.cli.command import error_boundary
 from hubdpo.cli.diff import diff
-from hubdpo.cli.help import HelpCommand
-from hubdpo.cli.mistakes import UsageError, explained
+from hubdpo.cli.mistakes import explained
 from hubdpo.cli.retyped import spell
-from hubdpo.cli.several import SeveralValues
+from hubdpo.cli.several import OnceEach, SeveralValues, UsageError
 from hubdpo.cli.signals import signals_unwind
 from hubdpo.cli.streams import lossy_streams
 from hubdpo.cli.view import view
@@ -55,7 +54,7 @@ for run in (
     releases.versions, diff, releases.inspect, view, stages.merge, stages.export, releases.load, hub.serve_hub,
     local.doctor, local.demo,
 ):  # fmt: skip
-    kind = SeveralValues if run is stages.sweep else HelpCommand
+    kind = SeveralValues if run in (stages.train, stages.sweep) else OnceEach
     app.command(run.__name__.replace("_", "-"), cls=kind)(run)
 
 

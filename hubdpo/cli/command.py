@@ -21,6 +21,7 @@ from hubdpo import console
 from hubdpo.artefacts.folders.named import check_named
 from hubdpo.cli.help import starting_with
 from hubdpo.cli.retyped import put_right
+from hubdpo.cli.several import OUTPUT_PANEL
 from hubdpo.cli.signals import stopped_by
 from hubdpo.config import Config
 from hubdpo.config.base import flag_of, item_type
@@ -28,7 +29,6 @@ from hubdpo.errors import ConfigError, HubdpoError, Stopped
 from hubdpo.machine.endings import LAUNCHED, leave_error
 from hubdpo.machine.refusals import AGAIN, Place, machine_error
 
-PANEL = "Output"
 CONFIG = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="YAML file of options; flags override it.")
 ]
@@ -38,12 +38,12 @@ FORMAT = Annotated[
         "--format",
         metavar="|".join(console.Format),
         help="Output format of the result.",
-        rich_help_panel=PANEL,
+        rich_help_panel=OUTPUT_PANEL,
         autocompletion=starting_with(console.Format),
     ),
 ]
-JSON = Annotated[bool, typer.Option("--json", help="Print the result as JSON.", rich_help_panel=PANEL)]
-QUIET = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the identifier.", rich_help_panel=PANEL)]
+JSON = Annotated[bool, typer.Option("--json", help="Print the result as JSON.", rich_help_panel=OUTPUT_PANEL)]
+QUIET = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the identifier.", rich_help_panel=OUTPUT_PANEL)]
 
 _keyword = functools.partial(inspect.Parameter, kind=inspect.Parameter.KEYWORD_ONLY, default=None)
 DOWNLOADED = f"{AGAIN}: files that were downloaded are kept"

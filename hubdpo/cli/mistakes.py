@@ -7,22 +7,24 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import typer
 import yaml
 
-from hubdpo.cli.several import NEGATIVE
+from hubdpo.artefacts.folders.named import RAW_NAME, unused, what_is
+from hubdpo.cli.several import NEGATIVE, SeveralValues, counted_as, repeated, takes_several
 from hubdpo.config import TrainConfig
-from hubdpo.config.base import Unfit, flag_of
+from hubdpo.config.base import Config, Unfit, flag_of
 from hubdpo.config.flags import flags
-from hubdpo.config.trainers.table import options_of
+from hubdpo.config.sweep import SWEPT
+from hubdpo.config.trainers.table import Differs, options_of
 from hubdpo.config.trainers.trl import TRL
-from hubdpo.config.unknown import ALIASES, near_option
+from hubdpo.config.unknown import ALIASES, command_of, joined, near_option
+from hubdpo.config.yaml_file import read_yaml
 from hubdpo.errors import ConfigError
 
-UsageError: Any = typer.BadParameter.__base__
-"""What Typer raises for any line that it refuses."""
 OTHER_NAMES = {
     "convert": "prepare", "process": "prepare", "dpo": "train", "finetune": "train", "fine-tune": "train",
     "fit": "train", "grid": "sweep", "import": "adopt", "eval": "evaluate", "test": "evaluate", "upload": "push",
@@ -31,8 +33,14 @@ OTHER_NAMES = {
 }  # fmt: skip
 """Names of commands elsewhere, for the suggestion after an unknown command."""
 TRUTHS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
-NAMED_INPUTS = {"--dataset", "--model-name-or-path"}
-"""Options for which people give a bare word, where the other one is given."""
+NAMED_INPUTS = ("--model-name-or-path", "--dataset")
+"""Options whose values people give as bare words, in this order."""
+INPUTS = {
+    "dataset": "--dataset", "model": "--model-name-or-path", "merged model": "--model-name-or-path",
+    "run": "--adapter", "adapter": "--adapter",
+}  # fmt: skip
+"""Options that take what a folder is."""
+CONFIG_SUFFIXES = (".yaml", ".yml")
 _VERSION = re.compile(r"v?(\d+\.\d+\.\d+\S*)")
 _OPTIONAL = re.compile(r"\[.*?\]|\.\.\.$")
 
@@ -52,7 +60,7 @@ def explained(refusal: Any, words: Sequence[str], commands: Mapping[str, Any]) -
     if not line.faults:
         line.faults.append(refusal.format_message().rstrip("."))
         line.is_right = False
-    hint = shlex.join(["hubdpo", name, *line.words]) if line.is_right else f"hubdpo {name} --help"
+    hint = shlex.join(["hubdpo", line.name, *line.words]) if line.is_right else f"hubdpo {name} --help"
     return ConfigError("; ".join(line.faults), hint=hint)
 
 
@@ -60,8 +68,23 @@ def _unknown_command(name: str, rest: Sequence[str], commands: Mapping[str, Any]
     what = "option" if name.startswith("-") else "command"
     known = ["--version", "--help"] if what == "option" else [*commands]
     near = OTHER_NAMES.get(name) or next(iter(difflib.get_close_matches(name, known, n=1)), None)
+    if Path(name).is_file() and RAW_NAME.search(name):
+        near, *rest = _command_for(name, rest)
     hint = shlex.join(["hubdpo", near, *rest]) if near else "hubdpo --help"
     return ConfigError(f"unknown {what}: `{name}`", hint=hint)
+
+
+def _command_for(file: str, rest: Sequence[str]) -> list[str]:
+    """Return the command line for a file that stands where a command is meant: options, or raw data."""
+    if Path(file).suffix in CONFIG_SUFFIXES:
+        try:
+            options = read_yaml(Path(file))
+        except ConfigError:  # which `train` tells
+            options = {}
+        near = None if options.keys() <= TrainConfig.model_fields.keys() else command_of(options, Config)
+        return [near or "train", "--config", file, *rest]
+    output = [] if {"-o", "--output-dir"} & {*rest} else ["-o", unused("data", Path(file))]
+    return ["prepare", file, *rest, *output]
 
 
 @dataclass
@@ -77,6 +100,8 @@ class Line:
     """Whether `words` is a line that the command takes, as far as can be told."""
 
     def __post_init__(self) -> None:
+        self.name = str(self.command.name)
+        """The command that was meant."""
         self.options = {
             name: parameter for parameter in self.command.params if parameter.param_type_name == "option"
             for name in (*parameter.opts, *parameter.secondary_opts)
@@ -87,11 +112,18 @@ class Line:
         self.positional: list[int] = []
         self.named: dict[str, str] = {}
         """Arguments that were given as options."""
+        self.once: dict[str, tuple[int, int]] = {}
+        """Where the options stand that may be given once."""
+        self.valued: Any = None
+        """The option whose value is the word before."""
+        self.further: list[tuple[Any, str]] = []
+        """Words that follow the value of an option, and that option."""
 
     def read(self, words: Sequence[str]) -> None:
         """Read the words from left to right as Typer does, noting and mending what it refuses."""
         unknown: list[str] = []
-        left = [*words]
+        lists = {name for name, option in self.options.items() if option is not None and takes_several(option)}
+        left = [*repeated(words, lists)] if isinstance(self.command, SeveralValues) else [*words]
         while left:
             word = left.pop(0)
             name, equals, value = word.partition("=")
@@ -101,9 +133,13 @@ class Line:
                 break
             if not word.startswith("-") or word == "-" or NEGATIVE.match(word):
                 self._take(word)
+                self.further += [(self.valued, word)] * (self.valued is not None)
             elif name in self.options or self._is_short(word):
+                start, option = len(self.words), self.options.get(name) or self.options.get(word[:2])
                 self._read_option(self.options.get(name), name, equals, value, left)
+                self._count(option, start)
             else:
+                self.valued = None
                 unknown.append(name)
                 self._mend_unknown(name, equals + value, left)
         if unknown:
@@ -124,6 +160,32 @@ class Line:
             )
         self._take(*words)
         self.words += options
+
+    def _count(self, option: Any, start: int) -> None:
+        """Note where an option stands. Of one that may be given once, keep the last."""
+        self.valued = option if option is not None and len(self.words) - start == 2 else None
+        if option is None or takes_several(option):
+            return
+        if (first := self.once.pop(counted_as(option), None)) is not None:
+            self.faults.append(self._given_twice(option, self.words[slice(*first)], self.words[start:]))
+            size = first[1] - first[0]
+            del self.words[slice(*first)]
+            self.positional = [place - size * (place > first[0]) for place in self.positional]
+            self.once = {
+                name: (begin - size * (begin > first[0]), end - size * (begin > first[0]))
+                for name, (begin, end) in self.once.items()
+            }
+            start -= size
+        self.once[counted_as(option)] = (start, len(self.words))
+
+    def _given_twice(self, option: Any, *given: list[str]) -> str:
+        typed = [words[0].partition("=")[0] for words in given]
+        first, second = (self.options.get(name, option) for name in typed)
+        if first is not second or (option.is_flag and (typed[0] in option.opts) is not (typed[1] in option.opts)):
+            return f"`{typed[0]}` and `{typed[1]}` exclude each other"
+        name = max(option.opts, key=len)
+        more = "; `hubdpo sweep` trains a run for each value" if self.name == "train" and option.name in SWEPT else ""
+        return f"`{name}` is given twice{'' if option.is_flag else more}"
 
     def _take(self, *words: str) -> None:
         self.positional += range(len(self.words), len(self.words) + len(words))
@@ -158,13 +220,16 @@ class Line:
 
     def _mend_unknown(self, name: str, value: str, left: list[str]) -> None:
         key = name.lstrip("-").replace("-", "_")
-        if self.command.name == "train" and key not in ALIASES and TRL.knows(key):
+        if self.name in ("train", "sweep") and key not in ALIASES and TRL.knows(key):
             self._translate(key, value[1:] or (left.pop(0) if left and not left[0].startswith("-") else "true"))
             return
         arguments = {parameter.name: parameter for parameter in self.arguments}
         near = near_option(key, [*self.names, *arguments])
         if near is None:
-            self.is_right = False
+            if self.arguments:  # which the next word may be
+                self.is_right = False
+            while not self.arguments and left and (not left[0].startswith("-") or NEGATIVE.match(left[0])):
+                left.pop(0)
         elif near in arguments:
             self.named[near] = value[1:] or (left.pop(0) if left else _placeholder(arguments[near]))
         else:
@@ -175,8 +240,9 @@ class Line:
         try:
             found = options_of(key, yaml.safe_load(value), {}, TrainConfig.model_fields, TRL)
         except (Unfit, yaml.YAMLError) as problem:
-            self.is_right = False
-            self.notes.append(f"`{flag_of(key)}` of TRL: {problem}")
+            why = problem.otherwise if isinstance(problem, Differs) else problem
+            self.notes.append(f"`{flag_of(key)}` of TRL does not apply: {why}")
+            self.words += shlex.split(TRL.instead.get(key, ""))
             return
         written = shlex.split(" ".join(flags(found, TrainConfig)))
         if not written:
@@ -200,6 +266,9 @@ class Line:
 
     def _mend_extra(self, extra: list[str]) -> None:
         places = self.positional[len(self.positional) - len(extra) :]
+        if not self.arguments and self.further and [word for _, word in self.further] == extra:
+            self._sweep({option.name for option, _ in self.further})
+            return
         version = _VERSION.fullmatch(extra[0])
         last = self.arguments[-1] if self.arguments else None
         if version and "--version" in self.options and len(extra) == 1:
@@ -208,12 +277,33 @@ class Line:
             first = places[0] - 1
             self.words[first : places[-1] + 1] = [" ".join(self.words[first : places[-1] + 1])]
         else:
-            lacking = sorted(name for name in NAMED_INPUTS & self.options.keys() if name not in self.words)
-            if not self.arguments and not NAMED_INPUTS & self.options.keys():
+            if not self.arguments and self.options.keys().isdisjoint(NAMED_INPUTS):
                 self.words = [word for place, word in enumerate(self.words) if place not in places]
                 return
-            self.is_right = len(lacking) == len(extra) == 1
-            self.words[places[0] : places[0]] = lacking if self.is_right else []
+            self._name_inputs(places)
+
+    def _sweep(self, options: set[str]) -> None:
+        """Make a line of `train` that gives several values to some options one of `sweep`, if these may have them."""
+        lists = [self.options.get(word.partition("=")[0]) for word in self.words]
+        names = [option.name for option in lists if option is not None and takes_several(option)]
+        self.is_right = self.name == "train" and options <= {*SWEPT} and len(names) == len({*names})
+        if self.is_right:
+            self.name = "sweep"
+            called = joined([f"`{flag_of(name)}`" for name in sorted(options)])
+            self.faults.append(f"`train` takes one value of {called}, and `hubdpo sweep` trains a run for each")
+
+    def _name_inputs(self, places: Sequence[int]) -> None:
+        """Put options before bare words: that of a file or folder by what it is, else those that are lacking."""
+        given = {name for name in self.options for word in self.words if word.partition("=")[0] == name}
+        found = {place: _input(self.words[place]) for place in places}
+        lacking = [name for name in NAMED_INPUTS if name in self.options and name not in {*given, *found.values()}]
+        unknown = [place for place in places if found[place] is None]
+        if len(unknown) == len(lacking):
+            found |= zip(unknown, lacking, strict=True)
+        names = [name for name in found.values() if name in self.options and name not in given]
+        self.is_right = len({*names}) == len(places)
+        for place in reversed(places if self.is_right else ()):
+            self.words.insert(place, str(found[place]))
 
     def refuse_value(self, refusal: Any) -> None:
         """Note a value that an option does not take, and put the option's default in its place."""
@@ -228,6 +318,14 @@ class Line:
         self.faults.append(f"option `{name}` is not valid: {f'{value!r} is not {kind}' if kind else message}")
         default = _placeholder(parameter) if parameter.default is None else str(parameter.default)
         self.words[places[0] : places[0] + (1 if equals else 2)] = [name, default]
+
+
+def _input(word: str) -> str | None:
+    """Return the option that takes what is there under this name."""
+    path = Path(word)
+    if path.suffix in CONFIG_SUFFIXES:
+        return "--config"
+    return "--dataset" if path.is_file() and RAW_NAME.search(word) else INPUTS.get(what_is(path) or "")
 
 
 def _placeholder(parameter: Any) -> str:

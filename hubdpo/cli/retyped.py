@@ -11,7 +11,7 @@ from typing import get_args
 
 from hubdpo.artefacts.folders.named import EXAMPLE_BASE, beside
 from hubdpo.config import Config
-from hubdpo.config.base import flag_of
+from hubdpo.config.base import flag_of, item_type
 from hubdpo.errors import HubdpoError, Instead
 
 OUTPUTS = ("--output-dir", "--output", "-o")
@@ -149,7 +149,7 @@ class Line:
             if not parts:
                 return {}
             values.append(parts.pop(0))
-            while self.model.in_lists and parts and _VALUE.fullmatch(parts[0]):
+            while self._takes_several(field) and parts and _VALUE.fullmatch(parts[0]):
                 values.append(parts.pop(0))
         return given
 
@@ -165,7 +165,7 @@ class Line:
             end = place + 1
             if not equals and not self._is_switch(field):
                 end += 1
-                while self.model.in_lists and end < len(self.words) and not self.words[end].startswith("-"):
+                while self._takes_several(field) and end < len(self.words) and not self.words[end].startswith("-"):
                     end += 1
             values += [value] if equals else self.words[place + 1 : end]
             del self.words[place:end]
@@ -175,6 +175,12 @@ class Line:
         fields = self.model.model_fields
         bare = name[2:].replace("-", "_")
         return next((field for field in (bare, bare.removeprefix("no_")) if field in fields), None)
+
+    def _takes_several(self, field: str) -> bool:
+        """Return whether further values may follow the first, see `several.SeveralValues`."""
+        if any(self.model.cli(name).argument for name in self.model.model_fields):
+            return False
+        return self.model.in_lists or item_type(self.model.model_fields[field].annotation) is not None
 
     def _is_switch(self, field: str) -> bool:
         annotation = self.model.model_fields[field].annotation

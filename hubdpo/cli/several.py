@@ -1,4 +1,4 @@
-"""Take `--beta 0.05 0.1` for `--beta 0.05 --beta 0.1`, in a command whose options may have several values."""
+"""How often an option may be given: once, or several times where it is a list, also as `--beta 0.05 0.1`."""
 
 from __future__ import annotations
 
@@ -6,19 +6,47 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import typer
+
 from hubdpo.cli.help import HelpCommand
 
+UsageError: Any = typer.BadParameter.__base__
+"""What Typer raises for any line that it refuses."""
+OUTPUT_PANEL = "Output"
+"""Heading of the options that say how the result is written, of which one counts."""
 NEGATIVE = re.compile(r"-\.?\d")
 
 
-class SeveralValues(HelpCommand):
-    """A command without arguments: a word that follows the value of an option is another value of it."""
+class OnceEach(HelpCommand):
+    """A command that refuses an option given twice, of which Typer would take the last; a list may be."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        options = [option for option in self.get_params(ctx) if not getattr(option, "is_flag", False)]
-        names = {name for option in options for name in option.opts}
-        left: list[str] = super().parse_args(ctx, [*repeated(args, names)])
+        typed = [*args]
+        left: list[str] = super().parse_args(ctx, args)
+        if not ctx.resilient_parsing:
+            _, _, given = self.make_parser(ctx).parse_args(typed)
+            once = [counted_as(option) for option in given if not takes_several(option)]
+            if twice := [name for name in once if once.count(name) > 1]:
+                raise UsageError(f"`{twice[0]}` is given twice")
         return left
+
+
+class SeveralValues(OnceEach):
+    """A command without arguments: a word that follows the value of a list is another value of it."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        lists = {name for option in self.get_params(ctx) if takes_several(option) for name in option.opts}
+        return super().parse_args(ctx, [*repeated(args, lists)])
+
+
+def takes_several(parameter: Any) -> bool:
+    """Return whether an option, or an argument, has a list of values."""
+    return bool(getattr(parameter, "multiple", False)) or parameter.nargs != 1
+
+
+def counted_as(option: Any) -> str:
+    """Return the name under which an option may be given once."""
+    return OUTPUT_PANEL if getattr(option, "rich_help_panel", None) == OUTPUT_PANEL else str(option.name)
 
 
 def repeated(words: Iterable[str], options: set[str]) -> Iterator[str]:

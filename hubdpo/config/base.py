@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import difflib
 import functools
+import itertools
 import re
 import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
 
@@ -17,7 +17,8 @@ from pydantic_core import ErrorDetails
 
 from hubdpo import console
 from hubdpo.config.spelling import Value, as_key, respell, respelled
-from hubdpo.config.unknown import RENAMED, command_of, joined, near_option, unknown_options
+from hubdpo.config.unknown import RENAMED, command_of, flattened, joined, near_option, unknown_options
+from hubdpo.config.wrong_value import NOT_A, VARIABLE, as_one, quotes_hint, shown, whole_number
 from hubdpo.config.yaml_file import read_yaml
 from hubdpo.errors import ConfigError
 from hubdpo.secrets import known_secrets
@@ -56,20 +57,8 @@ class Unfit(ValueError):
         self.hint = hint
 
 
-NOT_A = {
-    "int_parsing": "a whole number", "int_type": "a whole number", "int_from_float": "a whole number",
-    "float_parsing": "a number", "float_type": "a number",
-}  # fmt: skip
-"""What a value is not, by pydantic's type of the error."""
-LONGEST_SHOWN = 200
 SURROGATE = re.compile("[\ud800-\udfff]")
 """What Python makes of the bytes of a command line that are not UTF-8."""
-
-
-def _shown(value: object) -> str:
-    """Return a value as one line of a message: cut after 200 characters, with its type."""
-    text = repr(value) if isinstance(value, str) else " ".join(repr(value).split())
-    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}... (a {type(value).__name__})"
 
 
 class Config(BaseModel):
@@ -115,6 +104,12 @@ class Config(BaseModel):
                         problems.append(ConfigError(f"option `{key}`{origin} is now `{now}`", hint=written))
                         stand_ins[now] = value
                         continue
+                    if isinstance(value, dict) and (flat := flattened(name, value, known)):
+                        lines = "`, `".join(itertools.starmap(as_key, flat.items()))
+                        block = f"`{key}`{origin} is a block, and options have none"
+                        problems.append(ConfigError(block, hint=f"write `{lines}` in its place"))
+                        stand_ins |= flat
+                        continue
                     unknown.append(str(key))
                     stand_ins[near_option(name, known) or ""] = value
                     continue
@@ -122,6 +117,10 @@ class Config(BaseModel):
                     raise ConfigError(
                         f"`{name}`{origin} is given twice: `{keys[name]}` and `{key}`", hint="keep one of them"
                     )
+                if value is None and origin and not cls._may_be_empty(name):
+                    keys[name], origins[name] = str(key), origin
+                    hint = cls._step(name, "", origin)
+                    problems.append(ConfigError(f"{cls._called(name, origin)} has no value", hint=hint))
                 if value is not None:
                     values[name], keys[name], origins[name] = value, str(key), origin
             if unknown:
@@ -145,7 +144,7 @@ class Config(BaseModel):
         except ConfigError as problem:
             # what stands in for the options that are told already may be what it is about
             problems = problems or [problem]
-        error = problems[0] if len(problems) == 1 else _as_one(problems)
+        error = problems[0] if len(problems) == 1 else as_one(problems)
 
         def as_given(name: str, value: Value) -> str | None:
             return as_key(keys[name], value) if origins.get(name) else None
@@ -195,6 +194,11 @@ class Config(BaseModel):
         return next((item for item in cls.model_fields[name].metadata if isinstance(item, Cli)), Cli())
 
     @classmethod
+    def _may_be_empty(cls, name: str) -> bool:
+        """Return whether a file may name an option without a value: it has none by default, or is needed anyway."""
+        return type(None) in get_args(cls.model_fields[name].annotation) or cls.is_needed(name, {})
+
+    @classmethod
     def choices_of(cls, name: str) -> tuple[str, ...]:
         """Return the words that a field accepts, in order, also where it accepts a number as well."""
         annotation = cls.model_fields[name].annotation
@@ -213,6 +217,11 @@ class Config(BaseModel):
         if isinstance(value, str) and not cls.cli(name).argument and SURROGATE.search(value):
             raise ConfigError(
                 f"{cls._called(name, origin)} is not UTF-8, and options are recorded", hint="use a name in UTF-8"
+            )
+        if origin and isinstance(value, str) and (variable := VARIABLE.search(value)):
+            raise ConfigError(
+                f"{cls._called(name, origin)} has `{variable[0]}`, and variables are not replaced in a file",
+                hint=f"write its value, or remove the line and give `{flag_of(name)}` on the command line",
             )
         annotation = cls.model_fields[name].annotation
         kinds = {annotation, *get_args(annotation)}
@@ -245,13 +254,13 @@ class Config(BaseModel):
         if error["type"] == "missing":
             return cls._missing([name], given)
         if (cls.in_yaml or origins.get(name)) and not hint and error["type"] in ("string_type", "list_type"):
-            hint = _quotes_hint("" if len(error["loc"]) > 1 else f"{name}: ", given)
+            hint = quotes_hint("" if len(error["loc"]) > 1 else f"{name}: ", given)
         if isinstance(given, list) and given and all(isinstance(row, dict) for row in given):
             hint = hint or "rows go to `hubdpo.prepare` first; give the folder that it wrote"
         kind = NOT_A.get(error["type"])
         if error["type"] == "literal_error":
             kind = f"one of {', '.join(map(str, cls.choices_of(name)))}"
-        why = f"{_shown(given)} is not {kind}" if kind else f"{message}: {_shown(given)}"
+        why = f"{shown(given)} is not {kind}" if kind else f"{message}: {shown(given)}"
         return ConfigError(
             f"{cls._called(name, origins.get(name, ''))} is not valid: {why}",
             hint=hint or cls._step(name, given, origins.get(name, "")),
@@ -278,6 +287,8 @@ class Config(BaseModel):
         if field.is_required():
             form = (cli.metavar or "VALUE").partition("|")[0]
             return form if cli.argument and console.output.as_typed and not origin else f"{flag} {form}"
+        if field.annotation is int and (whole := whole_number(given)) is not None:
+            return f"{flag} {whole}"
         if isinstance(field.default, (int, float, str)):
             return f"`{flag} {field.default}` is the default"
         return f"leave `{flag}` out"
@@ -317,12 +328,6 @@ class Config(BaseModel):
         return cls.__name__.removesuffix("Config").lower()
 
 
-def _as_one(problems: Sequence[ConfigError]) -> ConfigError:
-    """Return several errors as one line, and what to do about each."""
-    hints = dict.fromkeys(problem.hint for problem in problems if problem.hint)
-    return ConfigError("; ".join(problem.message for problem in problems), hint="; ".join(hints))
-
-
 def _plain(value: object) -> object:
     """Return a path, alone or in a list, as its text, and a tuple as a list."""
     if isinstance(value, (list, tuple)):
@@ -338,11 +343,3 @@ def item_type(annotation: Any) -> Any:
 def flag_of(name: str) -> str:
     """Return the flag of an option: `--max-length` for `max_length`."""
     return "--" + name.replace("_", "-")
-
-
-def _quotes_hint(key: str, value: object) -> str | None:
-    """Return a hint if YAML took a word, a text of digits or a date for a value of another type."""
-    if isinstance(value, bool):
-        word = "yes" if value else "no"
-        return f'put it in quotes, as YAML reads a bare `{word}` as {str(value).lower()}: {key}"{word}"'
-    return f'put it in quotes: {key}"{value}"' if isinstance(value, (int, float, date)) else None

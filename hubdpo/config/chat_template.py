@@ -25,8 +25,10 @@ def read_chat_template(value: object) -> object:
         return value
     path = Path(str(value))
     if len(str(value)) > 1000 or not path.is_file():
-        near = difflib.get_close_matches(str(value), NAMES, n=1) or NAMES
-        raise Unfit(f"`{value}` is neither a file nor a format", hint=f"a Jinja file, or {', '.join(near)}")
+        near = difflib.get_close_matches(str(value), NAMES, n=1) or ["chatml"]
+        raise Unfit(
+            f"`{value}` is neither a Jinja file nor a format ({', '.join(NAMES)})", hint=f"--chat-template {near[0]}"
+        )
     source_of(str(path))
     return str(path)
 

@@ -15,23 +15,13 @@ from pydantic import Field, PrivateAttr, ValidationError
 from hubdpo.config.base import Cli, Values, flag_of, item_type
 from hubdpo.config.flags import flags, quoted
 from hubdpo.config.objective import uses_reference
-from hubdpo.config.roles import Command, Role
+from hubdpo.config.roles import Command
+from hubdpo.config.swept import SHARED, may_have_several
 from hubdpo.config.train import TrainConfig
+from hubdpo.config.wrong_value import several_numbers
 from hubdpo.errors import ConfigError
 
-_PAIRS, _BASE, _REFERENCE = "tokenised pairs", "base in memory", "reference log-probs"
-SHARED = {
-    "max_length": _PAIRS, "max_prompt_length": _PAIRS, "chat_template": _PAIRS, "chat_template_kwargs": _PAIRS,
-    "margin_columns": _PAIRS, "margin_scale": _PAIRS, "weight_column": _PAIRS, "dataset": _PAIRS,
-    "max_eval_pairs": _PAIRS, "eval_dataset": _PAIRS,
-    "load_in_4bit": _BASE, "dtype": _BASE, "model_name_or_path": _BASE, "model_revision": _BASE,
-    "reference_adapter": _REFERENCE, "ld_alpha": _REFERENCE, "adapter": _REFERENCE, "reference": _REFERENCE,
-    "num_processes": "one process",
-}  # fmt: skip
-"""Options that change what the runs of a sweep have in common."""
-OF_A_STEP = ("per_device_train_batch_size", "gradient_accumulation_steps")
-"""Options of the memory layout whose product, the pairs of a step, is learned from."""
-SWEPT = (*(name for name in TrainConfig.names(Role.WEIGHTS) if name not in SHARED), *OF_A_STEP)
+SWEPT = tuple(name for name in TrainConfig.model_fields if may_have_several(TrainConfig, name))
 """Options that may have several values."""
 LONGEST_NAME = 100
 
@@ -118,8 +108,8 @@ class SweepConfig(TrainConfig):
 def _given(name: str, value: object) -> list[Any]:
     """Return the values of an option, each as one run takes it.
 
-    Where one run takes a list, such as the losses that it sums, a text names its items with commas between them. Raise
-    ConfigError for several values of an option that the runs share.
+    Where one run takes a list, such as the losses that it sums, a text names its items with commas between them;
+    elsewhere `0.05,0.1` are two values. Raise ConfigError for several values of an option that the runs share.
     """
     takes_list = item_type(TrainConfig.model_fields[name].annotation) is not None
     if name not in SWEPT:
@@ -132,7 +122,9 @@ def _given(name: str, value: object) -> list[Any]:
             f"`{flag_of(name)}` has one value in a sweep, {why}",
             hint=f"{flag_of(name)} {quoted(value[0])}" if value else f"leave `{flag_of(name)}` out",
         )
-    values = [*value] if isinstance(value, (list, tuple)) else [value]
+    values: list[Any] = [*value] if isinstance(value, (list, tuple)) else [value]
+    if not takes_list:
+        values = [part for one in values for part in (isinstance(one, str) and several_numbers(one)) or [one]]
     if not values:
         raise ConfigError(f"`{flag_of(name)}` has no value", hint=f"leave `{flag_of(name)}` out")
     return [one.split(",") if takes_list and isinstance(one, str) else one for one in values]

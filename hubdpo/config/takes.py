@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -14,7 +14,8 @@ from pydantic.fields import FieldInfo
 from hubdpo import console
 from hubdpo.config.base import Config, Values, item_type
 from hubdpo.config.spelling import as_keyword, respell, respelled
-from hubdpo.config.unknown import unknown_options
+from hubdpo.config.unknown import near_option, unknown_options
+from hubdpo.config.wrong_value import as_one
 from hubdpo.errors import ConfigError, HubdpoError
 
 ConfigT = TypeVar("ConfigT", bound=Config)
@@ -49,12 +50,8 @@ def takes(
                 with _spelled(model, function.__name__):
                     return function(arguments[0])
             named = _named(function.__name__, positional, arguments, options)
-            for name in positional:
-                if named.get(name) is None and model.is_needed(name, named):
-                    raise ConfigError(
-                        model.needed(name, name),
-                        hint=f"hubdpo.{function.__name__}({', '.join(positional)}, ...)",
-                    )
+            if missing := _missing(function.__name__, model, positional, named):
+                raise missing
             with _spelled(model, function.__name__):
                 validated, further = resolve(named)
                 return function(model.build(validated), **further)
@@ -66,6 +63,20 @@ def takes(
         return call
 
     return decorate
+
+
+def _missing(function: str, model: type[Config], positional: Sequence[str], named: Values) -> ConfigError | None:
+    """Return the error for the first argument that is needed and lacks, beside options that are unknown, if any."""
+    known = sorted(model.model_fields)
+    unknown = [name for name in named if name.replace("-", "_") not in known]
+    meant = {near_option(name, known) for name in unknown}
+    lacking = [name for name in positional if named.get(name) is None and model.is_needed(name, named)]
+    if not lacking:
+        return None
+    problems = [unknown_options(unknown, known, f"help(hubdpo.{function})")] if unknown else []
+    if name := next((name for name in lacking if name not in meant), None):
+        problems.append(ConfigError(model.needed(name, name), hint=f"hubdpo.{function}({', '.join(positional)}, ...)"))
+    return as_one(problems)
 
 
 def plain(function: Callable[P, ResultT]) -> Callable[P, ResultT]:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from pydantic import ValidationInfo, field_validator, model_validator
 
-from hubdpo.config.base import Unfit, Values, flag_of
+from hubdpo.config.base import Unfit, Values, flag_of, item_type
 from hubdpo.config.evaluations import EvaluationOptions
 from hubdpo.config.objective import LOSS_TYPES, WHOLE_BATCH_LOSSES, LossOptions
 from hubdpo.config.optimiser import OPTIMISERS, OptimiserOptions
 from hubdpo.config.roles import Role
 from hubdpo.config.schedules import SCHEDULES, check_schedule
+from hubdpo.config.swept import may_have_several
 from hubdpo.config.trackers import TRACKERS
 from hubdpo.config.train_groups import (
     LengthOptions,
@@ -27,6 +29,8 @@ from hubdpo.config.trainers.axolotl import AXOLOTL
 from hubdpo.config.trainers.llama_factory import LLAMA_FACTORY
 from hubdpo.config.trainers.table import of_other_trainer, translated
 from hubdpo.config.trainers.trl import TRL
+from hubdpo.config.wrong_value import several_numbers
+from hubdpo.errors import Instead
 
 TRAINERS = (TRL, LLAMA_FACTORY, AXOLOTL)
 CHOICES: dict[str, Collection[str]] = {
@@ -51,6 +55,17 @@ class TrainConfig(
         defaults = {name: field.get_default(call_default_factory=True) for name, field in cls.model_fields.items()}
         return translated(values, defaults, trainer, str(file), given=options)
 
+    @classmethod
+    def _step(cls, name: str, given: object, origin: str) -> str:
+        """Lead several numbers where one is meant to `sweep`, and those of a list to an option for each."""
+        if name == "dataset" and isinstance(given, list) and all(isinstance(place, str) for place in given):
+            return f"hubdpo prepare {shlex.join(given)} -o joined, then `--dataset joined`"
+        numbers = several_numbers(given)
+        if numbers and item_type(cls.model_fields[name].annotation) is not None:
+            return " ".join(f"{flag_of(name)} {number}" for number in numbers)
+        is_swept = numbers and may_have_several(cls, name)
+        return Instead("train", "sweep") if is_swept else super()._step(name, given, origin)
+
     @field_validator(*CHOICES)
     @classmethod
     def _known_names(cls, value: str | list[str], info: ValidationInfo) -> str | list[str]:
@@ -58,8 +73,7 @@ class TrainConfig(
             if len(value) > 1:
                 raise Unfit("`none` cannot be combined with trackers", hint="--report-to none")
             return []
-        for name in [value] if isinstance(value, str) else value:
-            _check_choice(str(info.field_name), name, CHOICES[str(info.field_name)])
+        _check_choices(str(info.field_name), [value] if isinstance(value, str) else value)
         return value
 
     @model_validator(mode="after")
@@ -94,7 +108,7 @@ class TrainConfig(
         if self.dequantize_once and not self.load_in_4bit:
             raise ValueError("--dequantize-once needs --load-in-4bit: there is nothing to de-quantise")
         if self.dry_run and self.num_processes > 1:
-            raise ValueError("--dry-run checks one process; leave --num-processes out")
+            raise Unfit("--dry-run checks one process", hint="leave `--num-processes` out")
         if self.prompt_budget >= self.max_length:
             raise ValueError("max_prompt_length must be less than max_length, or no token is left for the answer")
         return self
@@ -120,13 +134,15 @@ class TrainConfig(
         return [name for name, field in cls.model_fields.items() if any(role in field.metadata for role in roles)]
 
 
-def _check_choice(name: str, value: str, choices: Iterable[str]) -> None:
-    """Raise Unfit, suggesting the closest choice, when `value` is not one of `choices`."""
-    known = list(choices)
-    if value in known:
+def _check_choices(name: str, values: Iterable[str]) -> None:
+    """Raise Unfit, suggesting the closest choices, when one of the values is not a choice of the option."""
+    known, meant = list(CHOICES[name]), [*values]
+    unknown = [value for value in meant if value not in known]
+    if not unknown:
         return
-    near = difflib.get_close_matches(value, known, n=1)
+    near = {value: next(iter(difflib.get_close_matches(value, known, n=1)), None) for value in unknown}
+    given = " ".join(f"{flag_of(name)} {near.get(value, value)}" for value in meant)
     raise Unfit(
-        f"there is no `{value}`",
-        hint=f"did you mean `{flag_of(name)} {near[0]}`?" if near else f"choose from: {', '.join(known)}",
+        f"there is no `{unknown[0]}`",
+        hint=f"did you mean `{given}`?" if all(near.values()) else f"choose from: {', '.join(known)}",
     )

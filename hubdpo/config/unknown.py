@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from hubdpo.errors import ConfigError
@@ -44,6 +44,18 @@ def near_option(name: str, known: Collection[str]) -> str | None:
     if (alias := ALIASES.get(name)) in known:
         return alias
     return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=LEAST_ALIKE)), None)
+
+
+def flattened(name: str, block: Mapping[object, object], known: Collection[str]) -> dict[str, str]:
+    """Return the options that a block such as `lora: {r: 8}` means, if it means options alone."""
+    flat: dict[str, str] = {}
+    for key, value in block.items():
+        inner = str(key).replace("-", "_")
+        option = next((each for each in (f"{name}_{inner}", inner) if each in known), None)
+        if option is None or isinstance(value, (dict, list)):
+            return {}
+        flat[option] = str(value)
+    return flat
 
 
 def command_of(options: Iterable[object], config: type[Any]) -> str | None:

@@ -25,6 +25,8 @@ def unread(config: TrainConfig) -> Iterator[str]:
         for name in given:
             if getattr(config, name):
                 yield f"{flag_of(name)} has no effect with --lr-scheduler-type {config.lr_scheduler_type}"
+    if config.max_steps > 0:
+        yield from _without_effect(config, ["num_train_epochs"], f"with --max-steps {config.max_steps}, which counts")
     if config.early_stopping_patience is None:
         yield from _without_effect(config, ["early_stopping_threshold"], "without --early-stopping-patience")
     if not config.chooses:

@@ -135,6 +135,12 @@ def print_plan(config: TrainConfig, account: Account, device: str, epoch: Epoch,
         console.info(f"          the last step of each epoch has {console.counted(epoch.in_last_step, 'pair')}")
     if epoch.repeated:
         console.info(f"          pairs repeated in each epoch, to give every process the same number: {epoch.repeated}")
+    patience, evaluations = config.early_stopping_patience, (steps - 1) // config.eval_steps
+    if patience is not None and evaluations <= patience:
+        console.warn(
+            f"early stopping cannot act: it waits for {console.counted(patience + 1, 'evaluation')}, and before the "
+            f"last step there is one every {config.eval_steps:,} of {console.counted(steps, 'step')}"
+        )
     if config.learning_rate > 5e-5:
         console.warn(f"learning rate {config.learning_rate:g} is high for preferences with LoRA; 5e-6 is usual")
     if "simpo" in config.loss_type and config.beta < 1:

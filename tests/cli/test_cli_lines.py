@@ -23,8 +23,9 @@ LINES = [
     ("train --model m", "unknown option: `--model`", "train --model-name-or-path m"),
     ("train --epochs=3", "unknown option: `--epochs`", "train --num-train-epochs=3"),
     ("train --lr 1e-5 --batch_size 2", "unknown options: `--lr`, `--batch-size`", f"train {RATE} 1e-5 {BATCH} 2"),
-    ("train --lr 1e-5 --nonsense", "unknown options: `--lr`, `--nonsense`", "train --help"),
-    ("train --nonsense --lr 1e-5", "unknown options: `--nonsense`, `--lr`", "train --help"),
+    ("train --lr 1e-5 --nonsense", "unknown options: `--lr`, `--nonsense`", "train --learning-rate 1e-5"),
+    ("train --nonsense -3 x --lr 1e-5", "unknown options: `--nonsense`, `--lr`", "train --learning-rate 1e-5"),
+    ("load me/x hi --nonsense 3", "unknown option: `--nonsense`", "load --help"),
     (
         "train --use_peft --bf16 true --precompute_ref_log_probs --eval_strategy=steps --lr 1e-5",
         "unknown options: `--use-peft`, `--bf16`, `--precompute-ref-log-probs`, `--eval-strategy`, `--lr`; "
@@ -36,8 +37,39 @@ LINES = [
         "unknown options: `--torch-dtype`, `--lr`; `--torch-dtype` of TRL is the default here",
         "train --learning-rate 1e-5",
     ),
-    ("train --deepspeed ds.json", "unknown option: `--deepspeed`; `--deepspeed` of TRL: it is ds.json", "train --help"),
-    ("sweep --deepspeed ds.json", "unknown option: `--deepspeed`", "sweep --help"),
+    (
+        "train --deepspeed ds.json --lr 1e-5",
+        "unknown options: `--deepspeed`, `--lr`; `--deepspeed` of TRL does not apply: it belongs into accelerate's",
+        "train --learning-rate 1e-5",
+    ),
+    ("sweep --fp16 --beta 1 2", "unknown option: `--fp16`", "sweep --dtype bfloat16 --beta 1 --beta 2"),
+    (
+        "train --reference_free true",
+        "unknown option: `--reference-free`; `--reference-free` of TRL does not apply: DPO's loss without a reference",
+        "train --loss-type cpo --cpo-alpha 0",
+    ),
+    ("train --load_in_8bit", "unknown option: `--load-in-8bit`", "train --load-in-4bit"),
+    (
+        "train --beta 0.1 0.2 --lr 1e-5 2e-5",
+        "unknown option: `--lr`; unexpected arguments: `0.2`, `2e-5`; `train` takes one value of `--beta` and "
+        "`--learning-rate`, and `hubdpo sweep` trains a run for each",
+        "sweep --beta 0.1 0.2 --learning-rate 1e-5 2e-5",
+    ),
+    ("train --beta 0.1 0.2 --loss-type sigmoid sft", "unexpected argument: `0.2`", "train --help"),
+    ("train -o my run", "unexpected argument: `run`", "train --help"),
+    # an option twice
+    (
+        "train --beta 0.1 -o r --beta=0.2",
+        "`--beta` is given twice; `hubdpo sweep` trains a run for each value",
+        "train -o r --beta=0.2",
+    ),
+    ("prepare x -o a -q --output_dir b", "`--output-dir` is given twice", "prepare x -q --output-dir b"),
+    ("prepare -oa x -o b", "`--output-dir` is given twice", "prepare x -o b"),
+    ("push a b --private --no-private", "`--private` and `--no-private` exclude each other", "push a b --no-private"),
+    ("prepare x -q --quiet", "`--quiet` is given twice", "prepare x --quiet"),
+    ("prepare x --json -o d --quiet", "`--json` and `--quiet` exclude each other", "prepare x -o d --quiet"),
+    ("view d --format json -q", "`--format` and `-q` exclude each other", "view d -q"),
+    ("sweep --beta 1 2 --config a --config b", "`--config` is given twice", "sweep --beta 1 --beta 2 --config b"),
     ("train --no-shred-prefix", "unknown option: `--no-shred-prefix`", "train --no-shared-prefix"),
     ("train -output run", "unknown option: `-output`", "train --output-dir run"),
     ("push run --hub_model_id me/x --private", "unknown option: `--hub-model-id`", "push run me/x --private"),
@@ -57,6 +89,9 @@ LINES = [
     ("train data --model-name-or-path m", "unexpected argument: `data`", "train --dataset data --model-name-or-path m"),
     ("train m --dataset d", "unexpected argument: `m`", "train --model-name-or-path m --dataset d"),
     ("train data", "unexpected argument: `data`", "train --help"),
+    ("train m d -o r", "unexpected arguments: `m`, `d`", "train --model-name-or-path m --dataset d -o r"),
+    ("train a.yaml -o r", "unexpected argument: `a.yaml`", "train --config a.yaml -o r"),
+    ("train m --config a.yaml b.yaml", "unexpected arguments: `m`, `b.yaml`", "train --help"),
     ("demo extra --output-dir d", "unexpected argument: `extra`", "demo --output-dir d"),
     ("verify", "`USER/NAME@vX.Y.Z` is needed", "verify USER/NAME@vX.Y.Z"),
     ("diff a", "`USER/NAME[@vX.Y.Z]|DIR` is needed", "diff a USER/NAME"),
@@ -101,7 +136,7 @@ def test_numbers_that_are_none_are_told_together(
         "error: option `--beta` is not valid: 'x' is not a number; "
         "option `--lora-r` is not valid: '1.5' is not a whole number"
     )
-    assert second == "hint: hubdpo train --model-name-or-path m --dataset me/d -o r --beta 0.1 --lora-r 16"
+    assert second == "hint: hubdpo train --model-name-or-path m --dataset me/d -o r --beta 0.1 --lora-r 2"
 
 
 def test_no_words_show_the_help(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -228,7 +228,7 @@ def test_a_value_of_the_wrong_kind_is_cut_in_the_message() -> None:
     with pytest.raises(ConfigError) as raised:
         TrainConfig.build({"model_name_or_path": "m", "dataset": [{"prompt": "a\n"}] * 50_000, "output_dir": "o"})
     assert len(raised.value.message) < 500
-    assert raised.value.message.endswith("... (a list)")
+    assert raised.value.message.endswith("... (a list) is not a text")
 
 
 @pytest.mark.parametrize(
@@ -396,7 +396,7 @@ def test_quotes_that_nothing_needs_are_part_of_a_value() -> None:
         ),
         ({"dry_run": "x"}, "valid boolean", "`--dry-run` or `--no-dry-run`"),
         ({"output_dir": 5}, "not a valid path", "--output-dir dir"),
-        ({"dataset": [{"prompt": "a"}]}, "valid string", "rows go to `hubdpo.prepare` first"),
+        ({"dataset": [{"prompt": "a"}]}, "is not a text", "rows go to `hubdpo.prepare` first"),
     ],
 )
 def test_a_value_of_another_kind_is_refused_with_what_to_give(

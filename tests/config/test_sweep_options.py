@@ -11,7 +11,8 @@ import pytest
 from hubdpo.cli.several import repeated
 from hubdpo.config import SweepConfig, TrainConfig
 from hubdpo.config.roles import Role
-from hubdpo.config.sweep import OF_A_STEP, SHARED, SWEPT, command, name_of
+from hubdpo.config.sweep import SWEPT, command, name_of
+from hubdpo.config.swept import OF_A_STEP, SHARED
 from hubdpo.errors import ConfigError
 
 PLACES = {"model_name_or_path": "m", "dataset": "d", "output_dir": "out"}
@@ -63,6 +64,9 @@ def test_a_run_has_the_options_of_train_and_its_own_folder() -> None:
         ({"loss_type": ["sigmoid,sft", "ipo"]}, [["sigmoid", "sft"], ["ipo"]]),
         ({"loss_type": [["sigmoid", "sft"], "ipo"]}, [["sigmoid", "sft"], ["ipo"]]),
         ({"lora_target_modules": ["q_proj,v_proj", "all-linear"]}, [["q_proj", "v_proj"], ["all-linear"]]),
+        ({"beta": "0.1,0.2"}, [0.1, 0.2]),
+        ({"learning_rate": ["1e-5, 2e-5"]}, [1e-5, 2e-5]),
+        ({"layers_to_transform": ["0,1", "1"]}, [[0, 1], [1]]),
         ({"use_dora": [True, False]}, [True, False]),
         ({"early_stopping_patience": [None, 3]}, [None, 3]),
         ({"lr_scheduler_kwargs": ['{"num_cycles": 1}', {"num_cycles": 2}]}, [{"num_cycles": 1}, {"num_cycles": 2}]),
@@ -90,6 +94,7 @@ def test_a_loss_without_a_reference_has_none() -> None:
         ({"load_in_4bit": [True, False]}, "share the base in memory", "--load-in-4bit"),
         ({"dataset": ["a", "b"]}, "share the tokenised pairs", "--dataset a"),
         ({"save_steps": [5, 10]}, "`--save-steps` has one value in a sweep, as it does not change", "--save-steps 5"),
+        ({"beta": "0.1,x"}, "`hubdpo train` trains a single run", "--beta"),
         ({"beta": 0.1}, "`hubdpo train` trains a single run", "--beta 0.05 0.1"),
         ({"beta": []}, "has no value", "leave `--beta` out"),
         ({"beta": [0.1, "0.10"]}, "two runs are the same, `beta-0.1`", "once"),

@@ -46,6 +46,13 @@ def test_a_config_and_its_options_are_the_same(arguments: tuple[Any, ...], optio
     [
         (("data", "me/data"), {"vresion": "1.0.0"}, "unknown option: `vresion`", "did you mean `version`?"),
         (("data", "me/data"), {}, "option `version=` is needed", 'add `version="X.Y.Z"`'),
+        (("data",), {"rpo": "me/x"}, "unknown option: `rpo`", "did you mean `repo`?"),
+        (
+            (),
+            {"foldr": "data", "zzz": 1},
+            "unknown options: `foldr` and `zzz`; `repo` is needed: repo to publish to",
+            "rename `foldr` to `folder`; help(hubdpo.publish); hubdpo.publish(folder, repo, ...)",
+        ),
         (("data",), {"version": "1.0.0"}, "`repo` is needed: repo to publish to", "hubdpo.publish(folder, repo, ...)"),
         (("data",), WANTED, "`publish` got `folder` twice", "give it by position or by name, not both"),
         (

@@ -24,6 +24,7 @@ TRAIN = {"model_name_or_path": "a/b", "dataset": "data", "output_dir": "run"}
         ({"optim": "lion_8bit", "adam_epsilon": 1e-4}, "--adam-epsilon"),
         ({"lr_scheduler_type": "constant", "warmup_steps": 2}, "--warmup-steps"),
         ({"lr_scheduler_type": "reduce_lr_on_plateau", "warmup_ratio": 0.1}, "--warmup-ratio"),
+        ({"max_steps": 9, "num_train_epochs": 3}, "--num-train-epochs"),
         ({"early_stopping_threshold": 0.1}, "--early-stopping-threshold"),
         ({"metric_for_best_model": "eval_rewards/margins"}, "--metric-for-best-model"),
         ({"run_name": "x"}, "--run-name"),

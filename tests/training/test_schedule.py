@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,8 +14,9 @@ from transformers import Trainer, TrainingArguments
 
 from hubdpo.config import TrainConfig
 from hubdpo.config.schedules import NEEDED, SCHEDULES
+from hubdpo.data.tokens.tokenize import Account
 from hubdpo.errors import ConfigError
-from hubdpo.training.schedule import Epoch, batches_of, check_rates, planned_steps, print_extension, rates
+from hubdpo.training.schedule import Epoch, batches_of, check_rates, planned_steps, print_extension, print_plan, rates
 
 
 def config_for(**options: Any) -> TrainConfig:
@@ -60,6 +62,16 @@ def test_passes_by_tokens_leave_the_steps_as_they_are() -> None:
 
 def test_max_steps_come_before_epochs() -> None:
     assert planned_steps(config_for(max_steps=7, num_train_epochs=3), 1000) == 7
+
+
+@pytest.mark.parametrize(("eval_steps", "warned"), [(1, False), (2, False), (3, True), (4, True), (1000, True)])
+def test_early_stopping_that_cannot_act_is_named(
+    eval_steps: int, warned: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = config_for(early_stopping_patience=2, eval_steps=eval_steps)
+    account = Account(Counter(rows=10, tokens=1000), None)
+    print_plan(config, account, "cpu", Epoch.of(config, 10), steps=8)
+    assert ("early stopping cannot act: it waits for 3 evaluations" in capsys.readouterr().err) is warned
 
 
 def test_rates_are_those_of_the_trainer() -> None:

@@ -19,6 +19,14 @@ Convert = Callable[[Any, Values], Values]
 """Turns the value of a key, beside all values of the file, into options of hubdpo; raises Unfit where none fits."""
 
 
+class Differs(Unfit):
+    """Raised for a value of a key that does not apply, where another does; `otherwise` says what hubdpo does."""
+
+    def __init__(self, value: object, otherwise: str) -> None:
+        super().__init__(f"it is {_word(value)}, and {otherwise}", hint="")
+        self.otherwise = otherwise
+
+
 @dataclass(frozen=True)
 class Trainer:
     """The keys of a trainer, each in one of the tables; one that is in none has hubdpo's own meaning, or none."""
@@ -34,6 +42,8 @@ class Trainer:
     """Keys that do not apply, whatever value they have, and what to do instead."""
     free: Collection[str]
     """Keys without an effect on the result, or of parts that hubdpo does not have."""
+    instead: Mapping[str, str] = field(default_factory=dict)
+    """Options of hubdpo that come nearest to what a key that does not apply asks for."""
     defaults: Values = field(default_factory=dict)
     """Options of hubdpo with the value that the trainer gives them by default, where hubdpo's is another."""
 
@@ -117,7 +127,7 @@ def options_of(key: str, value: Any, values: Values, options: Mapping[str, Any],
         accepted, otherwise = trainer.says[key]
         if value in accepted:
             return {}
-        raise Unfit(f"it is {_word(value)}, and {otherwise}", hint="")
+        raise Differs(value, otherwise)
     if key in trainer.refused:
         raise Unfit(trainer.refused[key], hint="")
     if key in trainer.free:
@@ -136,4 +146,4 @@ def only(value: Any, accepted: Mapping[Any, Values], otherwise: str) -> Values:
     """Return the options of one of the accepted values. Raise Unfit for another."""
     if not isinstance(value, (list, dict)) and value in accepted:
         return dict(accepted[value])
-    raise Unfit(f"it is {_word(value)}, and {otherwise}", hint="")
+    raise Differs(value, otherwise)

@@ -39,7 +39,7 @@ TRL = Trainer(
         "sync_ref_model": (common.OFF, "the reference is the base, and stays as it is"),
         "generate_during_eval": (common.OFF, "`hubdpo evaluate` writes samples"),
         "is_encoder_decoder": (common.OFF, "hubdpo trains causal language models"),
-        "reference_free": (common.OFF, "DPO's loss compares with the reference"),
+        "reference_free": (common.OFF, "DPO's loss without a reference is --loss-type cpo with --cpo-alpha 0"),
     },
     refused={
         **common.REFUSED,
@@ -55,6 +55,10 @@ TRL = Trainer(
     free=common.FREE | {
         "bnb_4bit_quant_storage", "precompute_ref_batch_size", "ref_model_mixup_alpha", "ref_model_sync_steps",
         "use_logits_to_keep", "disable_dropout", "padding_free",
+    },
+    instead={
+        "fp16": "--dtype bfloat16", "load_in_8bit": "--load-in-4bit",
+        "reference_free": "--loss-type cpo --cpo-alpha 0", "auto_find_batch_size": "--tokens-per-batch auto",
     },
     defaults={**common.DEFAULTS, "learning_rate": 1e-6},
 )  # fmt: skip

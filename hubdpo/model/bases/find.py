@@ -127,13 +127,14 @@ def check_base_options(config: TrainConfig, base: Base) -> None:
     if isinstance(layers, int) and facts.layers is not None and layers > facts.layers:
         raise ConfigError(
             f"--checkpoint-layers {layers} is more than the {console.counted(facts.layers, 'layer')} of {facts.name}",
-            hint="a number up to that, or `auto`; without the option all are recomputed",
+            hint=f"--checkpoint-layers {facts.layers}, or --checkpoint-layers auto",
         )
     outside = [number for number in config.layers_to_transform or () if not 0 <= number < (facts.layers or number + 1)]
     if outside:
+        inside = [number for number in config.layers_to_transform or () if number not in outside]
         raise ConfigError(
             f"{facts.name} has no layer {outside[0]}: it has {console.counted(facts.layers or 0, 'layer')}, from 0",
-            hint="--layers-to-transform with other numbers",
+            hint=" ".join(f"--layers-to-transform {number}" for number in inside or [(facts.layers or 1) - 1]),
         )
     check_targets(config.lora_target_modules, facts)
 
@@ -147,6 +148,11 @@ def look_at_base(config: TrainConfig, fits: Callable[[Snapshot], None] | None = 
     name = config.model_name_or_path
     files: Snapshot
     if Path(name).is_dir():
+        if config.model_revision is not None:
+            raise ConfigError(
+                f"`{name}` is a folder, which has no revision `{config.model_revision}`",
+                hint="leave `--model-revision` out",
+            )
         files, folder = FolderSnapshot(name), Path(name)
         check_not_an_adapter(folder, name)
     else:
