@@ -70,7 +70,7 @@ def test_early_stopping_that_cannot_act_is_named(
 ) -> None:
     config = config_for(early_stopping_patience=2, eval_steps=eval_steps)
     account = Account(Counter(rows=10, tokens=1000), None)
-    print_plan(config, account, "cpu", Epoch.of(config, 10), steps=8)
+    print_plan(config, account, "cpu", Epoch.of(config, 10), steps=9)
     assert ("early stopping cannot act: it waits for 3 evaluations" in capsys.readouterr().err) is warned
 
 

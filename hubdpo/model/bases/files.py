@@ -90,8 +90,7 @@ def _check_tokenizer(base: Snapshot, *, needs_template: bool) -> None:
         raise UnsupportedBase(f"`{base.name}` has no tokenizer.json", hint=f"fetch it: {_fetch(base, TOKENIZER)}")
     if needs_template and not contents.get(TOKENIZER_CONFIG, {}).get("chat_template") and not templates:
         raise UnsupportedBase(
-            f"`{base.name}` has no chat template, so there is no way to write a conversation for it; its -Instruct "
-            "version may have one",
+            f"`{base.name}` has no chat template, so there is no way to write a conversation for it",
             hint="--chat-template chatml",
         )
 
