@@ -24,8 +24,8 @@ def diff(
     after: Annotated[str, typer.Argument(help="Another of the same kind.", metavar=REF)],
 ) -> None:
     """Compare two datasets, adapters or merged models: data, options, base, metrics, weights and files."""
-    for ref in (before, after):
-        check_named(ref, RELEASED)
+    for ref, other in ((before, after), (after, before)):
+        check_named(ref, RELEASED, besides=other)
     from hubdpo.release.diff.diff import diff as run
 
     changes = run(before, after)

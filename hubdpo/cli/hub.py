@@ -13,7 +13,7 @@ import typer
 from hubdpo import console
 from hubdpo.cli.command import JSON, error_boundary
 from hubdpo.cli.serving import until_stopped
-from hubdpo.errors import ConfigError
+from hubdpo.errors import ConfigError, Instead
 from hubdpo.machine.refusals import in_units
 
 FOLDER = "Look after the folder"
@@ -78,15 +78,18 @@ def serve_hub(
     Tokens come from --token-file, HUBDPO_HUB_TOKENS (space-separated) or
     --token, and are stored as hashes. User NAME owns the repos NAME/*.
     """  # fmt: skip
-    with console.written_as(console.Format.json if json else None), error_boundary():
-        tasks = {"--gc": gc, "--list-tokens": list_tokens, "--revoke": bool(revoke)}
-        named = [name for name, given in tasks.items() if given]
+    tasks = {"--gc": gc, "--list-tokens": list_tokens, "--revoke": bool(revoke)}
+    named = [name for name, given in tasks.items() if given]
+    command = None if named else "serve-hub"  # hints of a task are whole lines
+    with console.written_as(console.Format.json if json else None), error_boundary(command=command):
         if len(named) > 1 or (dry_run and not gc):
             wrong = f"{named[0]} and {named[1]} exclude each other" if len(named) > 1 else "--dry-run belongs to --gc"
             raise ConfigError(wrong, hint=f"hubdpo serve-hub {folder} --gc --dry-run")
         serving = {
             "--port": port, "--token": token, "--token-file": token_file, "--org": org, "--access-log": access_log,
         }  # fmt: skip
+        if folder.is_file():
+            raise ConfigError(f"`{folder}` is a file, and a Hub needs a folder", hint=Instead(str(folder), "hub"))
         if named and (unused := [name for name, given in serving.items() if given]):
             raise ConfigError(f"{named[0]} serves nothing, so it takes no {unused[0]}", hint=f"leave out {unused[0]}")
         if gc:

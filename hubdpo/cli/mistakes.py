@@ -225,6 +225,8 @@ class Line:
             return
         arguments = {parameter.name: parameter for parameter in self.arguments}
         near = near_option(key, [*self.names, *arguments])
+        if len(key) == 1 and len(starting := [each for each in self.names if each.startswith(key)]) == 1:
+            near = starting[0]
         if near is None:
             if self.arguments:  # which the next word may be
                 self.is_right = False

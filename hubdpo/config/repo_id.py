@@ -31,10 +31,11 @@ def looks_like_folder(ref: str) -> bool:
 def repo_in(text: str) -> str:
     """Return the repo that an address of a page names, else one with a part of the text as its name."""
     path = re.sub(r"^(https?:/+[^/]+/|hf:/+)?(datasets/|models/)?", "", text)
-    owner, _, name = path.partition("/")
+    owner, slash, name = path.partition("/")
     name = name.partition("/")[0].partition("@")[0]
-    return (
-        f"{owner}/{name}"
-        if is_repo_id(f"{owner}/{name}")
-        else f"USER/{re.sub(r'[^A-Za-z0-9_.-]+', '-', text).strip('-.') or 'NAME'}"
-    )
+    ids = (f"{owner}/{name}", f"{owner}/{_as_name(name)}" if slash else "", f"USER/{_as_name(text)}")
+    return next((repo_id for repo_id in ids if is_repo_id(repo_id)), "USER/NAME")
+
+
+def _as_name(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.]+|\.\.+", "-", text).strip("-.")

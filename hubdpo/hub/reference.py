@@ -14,9 +14,10 @@ from typing import Literal, NamedTuple
 from hubdpo.artefacts.folders.named import ANY, check_named
 from hubdpo.artefacts.formats.bounded import shortened
 from hubdpo.artefacts.manifests.bundle import Release
+from hubdpo.artefacts.manifests.manifest import RELEASE_FILE
 from hubdpo.config.flags import quoted
 from hubdpo.config.repo_id import SPELLED_AS_DATASET, is_repo_id, repo_in
-from hubdpo.errors import ConfigError, DataError, Instead
+from hubdpo.errors import ArtefactError, ConfigError, DataError, Instead
 
 RepoType = Literal["model", "dataset"]
 HUB = "hf://"
@@ -56,6 +57,14 @@ def ref_of(release: Release) -> RepoRef:
     return RepoRef(release.repo, release.tag, "dataset" if release.kind == "dataset" else None)
 
 
+def published_as(folder: Path) -> RepoRef | None:
+    """Return the release as which a folder was published, None where it was not."""
+    try:
+        return ref_of(Release.read(folder / RELEASE_FILE))
+    except ArtefactError:
+        return None
+
+
 def hub_path(repo_id: str, repo_type: RepoType | None) -> str:
     """Return the name of a repo as the Hub spells it in addresses: `datasets/USER/NAME`, but `USER/NAME` of a model."""
     return f"{'datasets/' * (repo_type == 'dataset')}{repo_id}"
@@ -86,9 +95,12 @@ def parse_ref(ref: str) -> RepoRef:
     repo_id, at, revision = bare.partition("@")
     if not is_repo_id(repo_id):
         if Path(ref).is_dir():
+            published = published_as(Path(ref))
             raise ConfigError(
                 f"`{ref}` is a folder, and a repo on the Hub is meant",
-                hint=f"hubdpo push {quoted(ref)} USER/NAME --version 0.1.0",
+                hint=Instead(ref, str(published._replace(revision=None)))
+                if published
+                else f"hubdpo push {quoted(ref)} USER/NAME --version 0.1.0",
             )
         raise ConfigError(
             f"not a repo: `{ref}`; write USER/NAME, or USER/NAME@v1.0.0 for a release", hint=Instead(ref, repo_in(ref))

@@ -29,10 +29,10 @@ from hubdpo.config import PushConfig
 from hubdpo.config.base import flag_of
 from hubdpo.config.push import BUMPS, Check
 from hubdpo.config.takes import takes
-from hubdpo.errors import ArtefactError, ConfigError, HubError, VerificationFailed, VersionTaken
+from hubdpo.errors import ArtefactError, ConfigError, HubError, Instead, VerificationFailed, VersionTaken
 from hubdpo.hub.client import exists, other_type, resolve
 from hubdpo.hub.failures import require_login, require_online, translate_errors
-from hubdpo.hub.reference import hub_path
+from hubdpo.hub.reference import type_option
 from hubdpo.hub.transport import PUBLIC_HUB, endpoint
 from hubdpo.hub.versions import bump, highest, is_higher, major
 from hubdpo.model.generation import stops_elsewhere
@@ -85,7 +85,7 @@ def publish_folder(config: PushConfig) -> Pushed:
             if config.create_pr:
                 message = f"`{config.repo}` is not on the Hub, so nothing can be proposed to it"
                 raise HubError(message, hint="leave out `--create-pr`")
-            _say_if_name_is_taken(remote)
+            _refuse_taken_name(remote)
         refs = remote.refs() if is_private is not None else Refs()
         config = _numbered(config, draft, remote, refs)
         composed = compose(draft, config.version, config.folder, remote, refs)
@@ -162,13 +162,13 @@ def _check_options_of_dataset(config: PushConfig) -> None:
     """Raise ConfigError for options that do not apply to datasets."""
     for name in ("license_name", "license_link", "base_model", "base_revision"):
         if getattr(config, name) is not None:
-            raise ConfigError(f"`{flag_of(name)}` is not for datasets", hint="leave it out")
+            raise ConfigError(f"`{flag_of(name)}` is not for datasets", hint=f"leave out `{flag_of(name)}`")
     stated = PrepareManifest.read(config.folder / PREPARE_FILE).license
     if config.license not in (None, stated):
         own = f"`{stated}`" if stated else "none"
         raise ConfigError(
-            f"`--license` is not for datasets: the card of `{config.folder}` states {own}",
-            hint=f"hubdpo prepare ... -o {shlex.quote(str(config.folder))} --license {shlex.quote(config.license)}",
+            f"`--license` is not for datasets: the card of `{config.folder}` states {own}, as given to `prepare`",
+            hint="leave out `--license`",
         )
 
 
@@ -195,13 +195,14 @@ def _base_on_hub(base: BaseRef, check: Check) -> BaseState | None:
         ) from None
 
 
-def _say_if_name_is_taken(remote: Remote) -> None:
-    """Warn when a new dataset has the name of a model, or the other way round; the Hub allows both."""
+def _refuse_taken_name(remote: Remote) -> None:
+    """Raise ConfigError when a new dataset has the name of a model, or the other way round; the Hub allows both."""
     own, other = remote.repo_type, other_type(remote.repo_type)
     if exists(remote.repo_id, other):
-        console.warn(
-            f"`{remote.repo_id}` is a {other} already, and the {own} becomes a second repo of that name; the name "
-            f"alone means the model, `{hub_path(remote.repo_id, 'dataset')}` the dataset"
+        raise ConfigError(
+            f"`{remote.repo_id}` is a {other} already, and the {own} would be a second repo of that name, which alone "
+            f"means the model; where that is meant: hf repos create {remote.repo_id}{type_option(own)}",
+            hint=Instead(remote.repo_id, f"{remote.repo_id}-{'data' if own == 'dataset' else 'dpo'}"),
         )
 
 

@@ -19,6 +19,7 @@ LINES = [
     ("eval run", "unknown command: `eval`", "evaluate run"),
     ("upload run me/x", "unknown command: `upload`", "push run me/x"),
     ("zzz", "unknown command: `zzz`", "--help"),
+    ("push d a/x -v 1.0.0", "unknown option: `-v`", "push d a/x --version 1.0.0"),
     ("--verison", "unknown option: `--verison`", "--version"),
     ("train --model m", "unknown option: `--model`", "train --model-name-or-path m"),
     ("train --epochs=3", "unknown option: `--epochs`", "train --num-train-epochs=3"),

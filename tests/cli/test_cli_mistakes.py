@@ -188,7 +188,7 @@ MISTAKES = [
     ),
     ("view dta", "folder not found: dta", "hubdpo view data"),
     ("inspect norun", "folder not found: norun", "hubdpo inspect run"),
-    ("diff data dta", "folder not found: dta", "hubdpo diff data USER/NAME"),
+    ("diff data dta", "folder not found: dta", "hubdpo diff data deep/data"),
     # push, verify, versions
     ("push data alice/x", "`--version` is needed", "... --version 0.1.0"),
     ("push alice/x data", "the folder is named first, and then the repo", "hubdpo push data alice/x"),
@@ -213,6 +213,30 @@ MISTAKES = [
         "hubdpo push data alice/x --version 1.0.0",
     ),
     ("HF_TOKEN= push data alice/x --version 1.0.0", "you are not logged in", "hf auth login"),
+    (
+        "push data 'alice/my prefs' --version 1.0.0",
+        "a repo is USER/NAME",
+        "hubdpo push data alice/my-prefs --version 1.0.0",
+    ),
+    (
+        "push data alice/x --version 1.0.0 --license cc0-1.0",
+        "`--license` is not for datasets: the card of `data` states `mit`, as given to `prepare`",
+        "hubdpo push data alice/x --version 1.0.0",
+    ),
+    (
+        "push data alice/x --version 1.0.0 --base-model a/b",
+        "is not for datasets",
+        "hubdpo push data alice/x --version 1.0.0",
+    ),
+    ("serve-hub pairs.jsonl --port 0", "`pairs.jsonl` is a file", "hubdpo serve-hub hub --port 0"),
+    (
+        "serve-hub hub --token alice",
+        "a token is not NAME:VALUE",
+        "hubdpo serve-hub hub --token alice:hf_local_token:write",
+    ),
+    ("serve-hub hub --token hf_x", "a token is not NAME:VALUE", "hubdpo serve-hub hub --token me:hf_local_token:write"),
+    ("serve-hub hub --gc --list-tokens", "exclude each other", "hubdpo serve-hub hub --gc --dry-run"),
+    ("serve-hub hub --dry-run", "--dry-run belongs to --gc", "hubdpo serve-hub hub --dry-run --gc"),
     ("verify data", "`data` is a folder", "hubdpo push data USER/NAME --version 0.1.0"),
     ("versions data", "`data` is a folder", "hubdpo push data USER/NAME --version 0.1.0"),
 ]
@@ -254,6 +278,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, dataset_dir: Path, tiny_base
     (work / "run.yaml").write_text("seed: 1\n")
     (work / "data.yaml").write_text("source: pairs.jsonl\ntest-size: 0.1\nseed: 1\n")
     (work / "folder").mkdir()
+    shutil.copytree(dataset_dir, work / "deep" / "data")
     shutil.copytree(dataset_dir, work / "data")
     shutil.copytree(tiny_base, work / "tiny")
     (work / "run").mkdir()
@@ -351,3 +376,4 @@ def test_a_hint_of_two_ways_is_two_lines(
         "hint: hubdpo prepare pairs.jsonl --output-dir again/data-2",
         "hint: hubdpo prepare pairs.jsonl -o again/data --overwrite",
     ]
+    shutil.rmtree(place / "again")

@@ -11,7 +11,8 @@ import pytest
 from huggingface_hub import HfApi
 
 import hubdpo
-from hubdpo.artefacts.manifests.manifest import RUN_FILE
+from hubdpo.artefacts.manifests.bundle import Release
+from hubdpo.artefacts.manifests.manifest import RELEASE_FILE, RUN_FILE
 from hubdpo.cli.app import main
 from hubdpo.errors import HubError, NoSuchRevision
 
@@ -25,6 +26,11 @@ NEAR = [
     ("inspect alice/near-dpo@v9.0.0", "has no revision `v9.0.0`", "hf repos tag list alice/near-dpo"),
     ("load alice/quite-different hi", "and not for this login to see", "hf models ls --author alice"),
     ("verify datasets/bob/quite-different@v1.0.0", "for this login to see", "hf datasets ls --author bob"),
+    ("verify alice/near-dpo --check hashes", "name a release of", "verify alice/near-dpo@v0.1.0 --check hashes"),
+    ("verify alice/near-base", "`alice/near-base` has no release yet", "inspect alice/near-base"),
+    ("versions published", "`published` is a folder", "versions datasets/alice/near-prefs"),
+    ("verify published --check hashes", "is a folder", "verify datasets/alice/near-prefs@v1.0.0 --check hashes"),
+    ("push data alice/near-dpo --version 1.0.0", "a model already", "push data alice/near-dpo-data --version 1.0.0"),
     ("evaluate place/rn", "there is no folder `place/rn` here", "evaluate place/run"),
     (
         "push data bob/near-prefs --version 1.0.0",
@@ -50,7 +56,14 @@ def place(tmp_path_factory: pytest.TempPathFactory, dataset_dir: Path, run_dir: 
     api = HfApi()
     api.create_repo("alice/near-dpo")
     api.create_tag("alice/near-dpo", tag="v0.1.0")
+    api.create_repo("alice/near-base")
     api.create_repo("alice/near-prefs", repo_type="dataset")
+    shutil.copytree(dataset_dir, work / "published")
+    published = Release(
+        repo="alice/near-prefs", kind="dataset", version="1.0.0", tag="v1.0.0", commit="a" * 40,
+        url="", bundle_id="", endpoint="", files=[],
+    )  # fmt: skip
+    published.write(work / "published" / RELEASE_FILE)
     return work
 
 

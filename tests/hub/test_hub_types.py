@@ -14,7 +14,7 @@ from hubdpo.config.repo_id import looks_like_folder
 from hubdpo.data.load import look_at_dataset
 from hubdpo.data.raw.sources.find import find_sources
 from hubdpo.data.tokens.tokenizer import encoder_of, find_model
-from hubdpo.errors import HubError, NoSuchRevision
+from hubdpo.errors import ConfigError, HubError, NoSuchRevision
 from hubdpo.hub.open import open_snapshot
 from hubdpo.hub.reference import RepoRef, parse_ref
 from hubdpo.model.bases.find import find_base
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 @pytest.fixture
 def twins(data: Path, repo_id: str) -> str:
     """A model without a release, and a dataset v1.0.0 of the same name."""
-    HfApi().create_repo(repo_id)
+    for repo_type in ("model", "dataset"):
+        HfApi().create_repo(repo_id, repo_type=repo_type)
     hubdpo.push(folder=data, repo=repo_id, version="1.0.0", check="hashes")
     return repo_id
 
@@ -46,12 +47,13 @@ def test_a_dataset_may_be_spelled_as_the_hub_spells_it(text: str, ref: RepoRef) 
     assert not looks_like_folder(text)
 
 
-def test_a_second_repo_of_a_name_is_told_before_it_is_made(
-    data: Path, repo_id: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_no_second_repo_of_a_name_is_made_by_a_slip(data: Path, repo_id: str) -> None:
     HfApi().create_repo(repo_id)
-    hubdpo.push(folder=data, repo=repo_id, version="1.0.0", dry_run=True)
-    assert f"`{repo_id}` is a model already, and the dataset becomes a second repo" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match=f"`{repo_id}` is a model already, and the dataset would be a") as caught:
+        hubdpo.push(folder=data, repo=repo_id, version="1.0.0")
+    assert caught.value.hint == f"did you mean `{repo_id}-data`?"
+    HfApi().create_repo(repo_id, repo_type="dataset")
+    assert hubdpo.push(folder=data, repo=repo_id, version="1.0.0").kind == "dataset"
 
 
 def test_a_revision_tells_which_of_two_repos_is_meant(twins: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -78,6 +80,8 @@ def test_every_reader_takes_the_spelled_dataset(
 def test_the_hint_after_a_push_verifies_the_repo_that_was_pushed_to(
     data: Path, run: Path, repo_id: str, run_cli: Callable[..., Result]
 ) -> None:
+    HfApi().create_repo(repo_id)  # otherwise a second repo of that name is refused
+    HfApi().create_repo(repo_id, repo_type="dataset")
     for folder, name in ((data, f"datasets/{repo_id}"), (run, repo_id)):
         done = run_cli("push", str(folder), repo_id, "--version", "1.0.0", "--check", "hashes")
         assert f"hint: hubdpo verify {name}@v1.0.0" in done.stderr

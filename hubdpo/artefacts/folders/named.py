@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -36,11 +36,11 @@ def what_is(folder: Path) -> str | None:
     return next((what for name, what in MARKS.items() if (folder / name).is_file()), None)
 
 
-def check_named(ref: str | Path, wanted: Sequence[str]) -> None:
+def check_named(ref: str | Path, wanted: Sequence[str], *, besides: str | None = None) -> None:
     """Raise ArtefactError if `ref` is a file, is not there, or is a folder of another kind than those `wanted`.
 
     A name on the Hub, which a Path never is, passes, and a folder that may hold what is wanted: what opens it says what
-    it lacks. The hint is an `Instead`, see `meant`.
+    it lacks. The hint is an `Instead`, see `meant`; a folder that is named `besides` is not meant, and tells the kind.
     """
     is_path = isinstance(ref, Path)
     ref, path = str(ref), Path(ref)
@@ -58,16 +58,20 @@ def check_named(ref: str | Path, wanted: Sequence[str]) -> None:
         problem = f"`{ref}` is not there, and is named like raw data, not like a dataset folder"
     else:
         problem = f"{'dataset ' * (wanted == ('dataset',))}folder not found: {ref}"
-    raise ArtefactError(problem, hint=meant(ref, wanted))
+    kind = what_is(Path(besides)) if besides is not None else None
+    raise ArtefactError(problem, hint=meant(ref, wanted if kind is None else (kind,), besides=besides))
 
 
-def meant(ref: str, wanted: Sequence[str]) -> Instead:
+def meant(ref: str, wanted: Sequence[str], *, besides: str | None = None) -> Instead:
     """Return what to give in place of `ref`: what is here, of the first kind that is `wanted`, or what makes one."""
     path = Path(ref)
     is_file, is_data = path.is_file(), path.is_dir() and what_is(path) == "dataset"
     if not (is_file and "dataset" in wanted):
-        if here := beside(path, wanted):
+        here = [each for each in beside(path, wanted) if besides is None or not _is_same(each, besides)]
+        if here:
             return Instead(ref, here[0])
+        if besides is not None:
+            return Instead(ref, "USER/NAME")
         if wanted == ("adapter",):  # which another tool makes
             return Instead(ref, "USER/NAME")
     made = "data" if "dataset" in wanted else "run"
@@ -83,13 +87,14 @@ def meant(ref: str, wanted: Sequence[str]) -> Instead:
 
 def beside(path: Path, wanted: Sequence[str]) -> list[str]:
     """Return the folders of these kinds beside a path: the nearest by name, then by kind, as `wanted`, and by age."""
-    kinds = {
-        each: kind for each in _entries(path)
-        if each.is_dir() and (kind := what_is(Path(each.path))) in wanted and not _is_same(each.path, path)
-    }  # fmt: skip
-    newest = sorted(kinds, key=lambda each: (wanted.index(str(kinds[each])), -each.stat().st_mtime))
-    near = difflib.get_close_matches(path.name, [each.name for each in newest], n=1)
-    return [_spelled(path, name) for name in (*near, *(each.name for each in newest if each.name not in near))]
+    found = [
+        (wanted.index(kind), depth, -folder.stat().st_mtime, name)
+        for depth, folder, name in _folders(path)
+        if (kind := what_is(folder)) in wanted and not _is_same(folder, path)
+    ]  # fmt: skip
+    names = [name for *_, name in sorted(found)]
+    near = difflib.get_close_matches(path.name, names, n=1)
+    return [_spelled(path, name) for name in (*near, *(name for name in names if name not in near))]
 
 
 def near_folder(ref: str) -> Instead | None:
@@ -97,8 +102,9 @@ def near_folder(ref: str) -> Instead | None:
     path = Path(ref)
     if not path.parent.is_dir():
         return None
-    near = difflib.get_close_matches(path.name, [Path(each).name for each in beside(path, ANY)], n=1)
-    return Instead(ref, _spelled(path, near[0])) if near else None
+    here = {Path(each).name: each for each in reversed(beside(path, ANY))}
+    near = difflib.get_close_matches(path.name, here, n=1)
+    return Instead(ref, here[near[0]]) if near else None
 
 
 def raw_beside(path: Path) -> list[str]:
@@ -137,6 +143,19 @@ def _entries(path: Path) -> list[os.DirEntry[str]]:
             return list(islice(entries, MOST_LOOKED_AT))
     except OSError:
         return []
+
+
+def _folders(path: Path) -> Iterator[tuple[int, Path, str]]:
+    """Yield the folders beside a path, and those in folders there that no stage made, with their depth and name."""
+    for each in _entries(path):
+        if each.is_dir():
+            yield 0, Path(each.path), each.name
+            if not each.name.startswith(".") and what_is(Path(each.path)) is None:
+                yield from (
+                    (1, Path(inner.path), f"{each.name}/{inner.name}")
+                    for inner in _entries(Path(each.path) / "_")
+                    if inner.is_dir()
+                )
 
 
 def _spelled(path: Path, name: str) -> str:

@@ -18,7 +18,7 @@ from email.utils import formatdate
 from http import HTTPStatus
 
 from hubdpo import console
-from hubdpo.errors import ConfigError
+from hubdpo.errors import ConfigError, Instead
 from hubdpo.loopback import limits
 from hubdpo.loopback.faults import Fault, Faults
 from hubdpo.loopback.http.connections import ConnectionServer, PatientSocket
@@ -73,7 +73,7 @@ class LocalServer:
             self.listener = _Server((HOST, port), _Handler, limits.most_connections())
         except OSError as problem:
             raise ConfigError(
-                f"port {port} cannot be used: {problem.strerror}", hint="use `--port 0` for any free port"
+                f"port {port} cannot be used: {problem.strerror}; 0 takes any free one", hint=Instead(str(port), "0")
             ) from None
         self.endpoint = f"http://{HOST}:{self.listener.server_address[1]}"
         self.listener.answer, self.listener.faults = answer, faults or Faults()

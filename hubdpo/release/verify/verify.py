@@ -13,14 +13,14 @@ from typing import Any, get_args
 from hubdpo import console
 from hubdpo.artefacts.formats.bounded import shortened
 from hubdpo.artefacts.manifests.bundle import A_KIND, Bundle, Release
-from hubdpo.artefacts.manifests.manifest import BUNDLE_FILE, PROBES_FILE, RELEASE_FILE, RUN_FILE, verify_files
+from hubdpo.artefacts.manifests.manifest import BUNDLE_FILE, PROBES_FILE, RUN_FILE, verify_files
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.config.push import Check
 from hubdpo.config.takes import plain
-from hubdpo.errors import ArtefactError, ConfigError, VerificationFailed
+from hubdpo.errors import ArtefactError, ConfigError, Instead, VerificationFailed
 from hubdpo.hub.failures import require_online, translate_errors
 from hubdpo.hub.open import find_types, open_repo, say_which
-from hubdpo.hub.reference import RepoRef, checked_name, parse_ref, ref_of
+from hubdpo.hub.reference import RepoRef, checked_name, hub_path, parse_ref, published_as
 from hubdpo.hub.repo import RepoSnapshot
 from hubdpo.hub.snapshot import FolderSnapshot
 from hubdpo.hub.transport import endpoint
@@ -71,10 +71,12 @@ def verify(ref: str | Path, *, check: Check = "load") -> Verified:
         say_which(named, types[0], types)
         with translate_errors(repo_id):
             newest = highest(Remote(repo_id, types[0]).refs().tags)
-        hint = f"hubdpo verify {named._replace(revision=newest)}" if newest else None
-        problem = f"name a release of `{repo_id}`: USER/NAME@vX.Y.Z" if hint else f"`{repo_id}` has no release yet"
-        hint = hint or adopting_it(open_repo(named._replace(repo_type=types[0])))
-        raise ConfigError(problem, hint=hint or f"hubdpo push DIR {repo_id} --version 0.1.0")
+        if newest is not None:
+            newest_one = Instead(str(ref), str(named._replace(revision=newest)))
+            raise ConfigError(f"name a release of `{repo_id}`: USER/NAME@vX.Y.Z", hint=newest_one)
+        adopting = adopting_it(open_repo(named._replace(repo_type=types[0])))
+        hint = adopting or f"hubdpo inspect {hub_path(repo_id, types[0])}"
+        raise ConfigError(f"`{repo_id}` has no release yet", hint=hint)
     snapshot = open_repo(named, fresh=True)
     findings = verify_commit(snapshot, check=check)
     bundle = findings.bundle
@@ -95,12 +97,10 @@ def _named(ref: str | Path) -> RepoRef:
     """Parse the name of a release. Raise ConfigError for a folder, with the release that it was published as."""
     if not Path(checked_name("ref", ref)).is_dir():
         return parse_ref(str(ref))
-    try:
-        published = Release.read(Path(ref) / RELEASE_FILE)
-        hint = f"hubdpo verify {ref_of(published)}"
-    except ArtefactError:
-        push = f"hubdpo push {shlex.quote(str(ref))} USER/NAME --version 0.1.0"
-        hint = adopting_it(FolderSnapshot(Path(ref))) or push
+    push = f"hubdpo push {shlex.quote(str(ref))} USER/NAME --version 0.1.0"
+    published = published_as(Path(ref))
+    instead = Instead(str(ref), str(published)) if published else None
+    hint = instead or adopting_it(FolderSnapshot(Path(ref))) or push
     raise ConfigError(f"`verify` checks releases on the Hub, and `{ref}` is a folder", hint=hint)
 
 
