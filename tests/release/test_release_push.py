@@ -162,7 +162,7 @@ def test_an_edited_dataset_folder_is_refused_before_the_hub_is_asked(data: Path,
 
 
 def test_a_token_without_the_right_is_told(data: Path) -> None:
-    with pytest.raises(HubError, match="this token cannot write to `bob") as caught:
+    with pytest.raises(HubError, match="the token of `alice` cannot write to `bob") as caught:
         push(folder=data, repo="bob/not-mine", version="1.0.0")
     assert caught.value.exit_code == 4
 
@@ -232,9 +232,9 @@ def test_an_unknown_licence_needs_the_publishers_word(run: Path, repo_id: str) -
 @pytest.mark.parametrize(
     ("options", "says", "hint"),
     [
-        ({"license": "apache-2.0"}, "states `mit`", "hubdpo prepare ... -o"),
-        ({"base_model": "me/base"}, "`--base-model` is not for datasets", "leave it out"),
-        ({"license_name": "mine"}, "`--license-name` is not for datasets", "leave it out"),
+        ({"license": "apache-2.0"}, "states `mit`", "leave out `--license`"),
+        ({"base_model": "me/base"}, "`--base-model` is not for datasets", "leave out `--"),
+        ({"license_name": "mine"}, "`--license-name` is not for datasets", "leave out `--"),
     ],
     ids=str,
 )
