@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import math
-import os
+import re
 import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,9 +12,9 @@ from json import JSONDecodeError
 from typing import TYPE_CHECKING
 
 from hubdpo.artefacts.folders.named import near_folder
-from hubdpo.config.repo_id import SPELLED_AS_DATASET, is_repo_id
-from hubdpo.errors import HubdpoError, HubError, Instead, MachineError, NoSuchRevision
-from hubdpo.hub.near import near_repo, near_revision, who
+from hubdpo.errors import HubdpoError, HubError, MachineError, NoSuchRevision
+from hubdpo.hub.absent import log_in, not_there, not_yours, token
+from hubdpo.hub.near import near_revision
 from hubdpo.hub.reference import RepoType, type_option
 from hubdpo.hub.transport import THIS_MACHINE, http, hub_address, retry_after
 from hubdpo.machine.refusals import DISK_FAILURE, QUOTED_ANSWER, machine_error
@@ -35,6 +35,9 @@ OUR_MISTAKES = frozenset({
 """Errors, and classes derived from them, that only a bug of hubdpo can cause. They keep their traceback."""
 REFUSED = f"[Errno {errno.ECONNREFUSED}]"
 """How Python writes that no server listens at an address; the HTTP library has it in the text alone."""
+NO_TLS = re.compile(r"\[SSL: (WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE|HTTP_REQUEST|PACKET_LENGTH_TOO_LONG)\]")
+NO_TRUST = re.compile(r"\[SSL: CERTIFICATE_VERIFY_FAILED\] (?:certificate verify failed: )?([^(]*)")
+"""How OpenSSL says that a server does not speak https, and that its certificate is not one to trust."""
 AGAIN = "run the same command again"
 
 
@@ -55,7 +58,7 @@ def require_login() -> None:
     """Raise the client's own error when there is no token, before any request is sent."""
     from huggingface_hub.errors import LocalTokenNotFoundError
 
-    if _token() is None:
+    if token() is None:
         raise LocalTokenNotFoundError("no token")
 
 
@@ -72,6 +75,8 @@ def is_unknown_outcome(problem: BaseException) -> bool:
     from huggingface_hub import errors
 
     if isinstance(problem, PermissionError) or machine_error(problem) is not None:  # a second attempt would fail alike
+        return False
+    if NO_TLS.search(str(problem)) or NO_TRUST.search(str(problem)):
         return False
     if isinstance(problem, JSONDecodeError):  # a proxy answered in place of the Hub
         return True
@@ -180,6 +185,8 @@ def as_hub_error(what: str, problem: BaseException) -> HubdpoError | None:
             f"no answer{_about(what)}: no server runs at {hub_address()}, where HF_ENDPOINT points",
             hint=f"hubdpo serve-hub hub --port {address.port or 80}",
         )
+    if (told := _tls_fault(problem)) is not None:
+        return told
     if isinstance(problem, errors.OfflineModeIsEnabled):
         return HubError(f"`{what}` must be asked of the Hub, and offline mode is on", hint="export HF_HUB_OFFLINE=0")
     if isinstance(problem, errors.LocalEntryNotFoundError):
@@ -238,7 +245,7 @@ def _refused(what: str, problem: BaseException) -> HubError:
     if status == 401:
         return HubError(f"{hub_address()} does not accept the token", hint=log_in())
     if status == 403:
-        return _not_yours(what)
+        return not_yours(what)
     if status == 507 or ((status is None or status == 413 or status >= 500) and DISK_FAILURE.search(_said(problem))):
         return HubError(
             f"{hub_address()} has no room for `{what}` ({status or 'by LFS'}): {first_line(problem)}",
@@ -257,25 +264,19 @@ def _refused(what: str, problem: BaseException) -> HubError:
     )
 
 
-def not_there(what: str, repo_type: RepoType | None = None) -> HubError:
-    """Return the error for a repo that is not on the Hub, as far as this login sees: only others' private ones are."""
-    bare = SPELLED_AS_DATASET.sub("", what)
-    message = f"`{bare.partition('@')[0]}` is not on {hub_address()}, or is private"
-    repo_type = repo_type or (None if bare == what else "dataset")
-    if (near := near_repo(what, repo_type)) is not None:
-        return HubError(message, hint=near)
-    if _token() is None or who() is None:
-        return HubError(f"{message}: check the name, or log in", hint=log_in())
-    hint = f"hf {repo_type or 'model'}s ls --author {bare.partition('/')[0]}"
-    return HubError(f"{message}, and not for this login to see", hint=hint)
-
-
-def _not_yours(what: str) -> HubError:
-    """Return the error for a repo that this token may not write to: of another user, or of a token that reads."""
-    user, (owner, _, name) = who(), what.partition("/")
-    is_other = user not in (None, owner) and is_repo_id(what)
-    whose = "this token" if user is None else f"the token of `{user}`"
-    return HubError(f"{whose} cannot write to `{what}`", hint=Instead(what, f"{user}/{name}") if is_other else log_in())
+def _tls_fault(problem: BaseException | None) -> HubError | None:
+    """Return the error for a Hub with which no encrypted connection can be had, None for any other problem."""
+    while problem is not None and not NO_TLS.search(str(problem)) and not NO_TRUST.search(str(problem)):
+        problem = problem.__cause__
+    if problem is None:
+        return None
+    if (untrusted := NO_TRUST.search(str(problem))) is not None:
+        message = f"the certificate of {hub_address()} is not one to trust: {untrusted[1].strip()}"
+        return HubError(message, hint=f"check HF_ENDPOINT, the clock and the proxy of this machine, then {AGAIN}")
+    plain = f"http://{hub_address().partition('://')[2]}"
+    is_here = urllib.parse.urlsplit(plain).hostname in THIS_MACHINE
+    hint = f"export HF_ENDPOINT={plain}" if is_here else "check HF_ENDPOINT"
+    return HubError(f"{hub_address()} does not speak https", hint=f"{hint}, then {AGAIN}")
 
 
 def _type_in(problem: HfHubHTTPError) -> RepoType:
@@ -304,15 +305,3 @@ def _libraries(kinds: tuple[type, ...]) -> frozenset[str]:
 
 def _is_of_http(kinds: tuple[type, ...]) -> bool:
     return bool(_libraries(kinds) - {"huggingface_hub", "hf_xet"})
-
-
-def log_in() -> str:
-    """Return the command that logs in with another token; one in the environment would win over it."""
-    return f"{'unset HF_TOKEN && ' * ('HF_TOKEN' in os.environ)}hf auth login"
-
-
-def _token() -> str | None:
-    from huggingface_hub import get_token
-
-    token: str | None = get_token()
-    return token

@@ -7,8 +7,9 @@ from pathlib import Path
 from hubdpo import console
 from hubdpo.artefacts.folders.sweep_folder import refuse_sweep
 from hubdpo.errors import ConfigError, NoSuchRevision
+from hubdpo.hub.absent import not_there
 from hubdpo.hub.client import cache_of, cached_tree, check_type, exists, not_cached, resolve
-from hubdpo.hub.failures import is_offline, is_unreachable, no_folder, not_there, translate_errors
+from hubdpo.hub.failures import is_offline, is_unreachable, no_folder, translate_errors
 from hubdpo.hub.reference import COMMIT, RepoRef, RepoType, parse_unless_folder
 from hubdpo.hub.repo import RepoSnapshot
 from hubdpo.hub.snapshot import FolderSnapshot, Snapshot

@@ -190,7 +190,7 @@ def test_files_of_a_model_repo_are_read(ending: str, repo_id: str, tmp_path: Pat
     [
         ("hf://{}", "`{}` is a dataset", "hf://datasets/{}"),
         ("hf://models/{}/a/part1.jsonl", "`{}` is a dataset", "hf://datasets/{}/a/part1.jsonl"),
-        ("hf://{}x/a.jsonl", "`{}x` is not on", "hf auth login"),
+        ("hf://{}x/a.jsonl", "`{}x` is not on", "hf models ls --author"),
     ],
 )
 def test_an_address_of_no_model_is_explained(

@@ -6,6 +6,7 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from huggingface_hub import HfApi
@@ -15,6 +16,12 @@ from hubdpo.artefacts.manifests.bundle import Release
 from hubdpo.artefacts.manifests.manifest import RELEASE_FILE, RUN_FILE
 from hubdpo.cli.app import main
 from hubdpo.errors import HubError, NoSuchRevision
+from hubdpo.hub import retry
+from hubdpo.hub.failures import as_hub_error, is_unknown_outcome
+from hubdpo.hub.transport import http
+
+if TYPE_CHECKING:
+    from tests.conftest import Hub
 
 # what is typed after `hubdpo`, what the line says, and the hint
 NEAR = [
@@ -96,3 +103,28 @@ def test_who_has_no_valid_token_is_told_to_log_in(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(HubError) as caught:
         hubdpo.load_adapter("alice/quite-different")
     assert caught.value.hint == "unset HF_TOKEN && hf auth login"
+
+
+def test_a_hub_that_speaks_no_https_is_told_at_once(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def pause(seconds: float) -> None:
+        raise AssertionError("there is nothing to wait for")
+
+    monkeypatch.setattr(retry, "pause", pause)
+    monkeypatch.setenv("HF_ENDPOINT", hub.server.endpoint.replace("http:", "https:"))
+    monkeypatch.setattr(sys, "argv", ["hubdpo", "versions", "alice/near-dpo"])
+    with pytest.raises(SystemExit):
+        main()
+    said = capsys.readouterr().err
+    assert f"error: {hub.server.endpoint.replace('http:', 'https:')} does not speak https\n" in said
+    assert f"hint: export HF_ENDPOINT={hub.server.endpoint} && hubdpo versions alice/near-dpo\n" in said
+
+
+def test_a_certificate_that_is_not_trusted_is_told_with_the_reason() -> None:
+    problem = http().ConnectError(
+        "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate (_ssl.c:1000)"
+    )
+    assert not is_unknown_outcome(problem)
+    told = as_hub_error("alice/x", problem)
+    assert told is not None and "is not one to trust: self-signed certificate" in told.message
