@@ -22,6 +22,7 @@ from hubdpo.artefacts.manifests.manifest import MERGE_FILE, RUN_FILE, fingerprin
 from hubdpo.artefacts.manifests.merge import MergeManifest
 from hubdpo.artefacts.manifests.run import AdapterRef, DatasetRef, RunManifest
 from hubdpo.config import EvaluateConfig
+from hubdpo.config.places import MODELS
 from hubdpo.config.repo_id import is_repo_id
 from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.hub.open import open_snapshot
@@ -133,7 +134,7 @@ def find_subject(config: EvaluateConfig) -> Subject:
     Raise ArtefactError for anything but an adapter or a model, for a run that is not finished or was changed, and for
     an adapter that is not LoRA; HubError when the Hub does not have it.
     """
-    files = open_snapshot(config.model, repo_type="model")
+    files = open_snapshot(config.model, repo_type="model", wanted=MODELS)
     is_local = files.commit is None
     if RUN_FILE in files.files or (is_local and not {ADAPTER_CONFIG, CONFIG} & files.files.keys()):
         folder = files.fetch(ADAPTER_PATTERNS)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from hubdpo import console
+from hubdpo.artefacts.folders.named import beside
 from hubdpo.artefacts.folders.sweep_folder import refuse_sweep
-from hubdpo.errors import ConfigError, NoSuchRevision
+from hubdpo.errors import ConfigError, Instead, NoSuchRevision
 from hubdpo.hub.absent import not_there
 from hubdpo.hub.client import cache_of, cached_tree, check_type, exists, not_cached, resolve
-from hubdpo.hub.failures import is_offline, is_unreachable, no_folder, translate_errors
+from hubdpo.hub.failures import OtherType, is_offline, is_unreachable, no_folder, translate_errors
 from hubdpo.hub.reference import COMMIT, RepoRef, RepoType, parse_unless_folder
 from hubdpo.hub.repo import RepoSnapshot
 from hubdpo.hub.snapshot import FolderSnapshot, Snapshot
@@ -25,11 +27,14 @@ class CachedTypes(list[RepoType]):
         self.unanswered = unanswered
 
 
-def open_snapshot(ref: str, revision: str | None = None, *, repo_type: RepoType | None = None) -> Snapshot:
+def open_snapshot(
+    ref: str, revision: str | None = None, *, repo_type: RepoType | None = None, wanted: Sequence[str] = ("dataset",)
+) -> Snapshot:
     """Open the folder `ref`, or the repo `[datasets/]USER/NAME[@REVISION]` at the commit that the revision names now.
 
     Raise ConfigError for a folder with a revision or two different revisions, ArtefactError for a folder that does not
-    exist or holds a sweep, HubError for a repo that does not, or is of another type than `repo_type`.
+    exist or holds a sweep, HubError for a repo that does not, or is of another type than `repo_type`: its hint is a
+    folder that is here of a kind that is `wanted`.
     """
     if Path(ref).is_dir():
         if revision is not None:
@@ -37,12 +42,16 @@ def open_snapshot(ref: str, revision: str | None = None, *, repo_type: RepoType 
         refuse_sweep(Path(ref))
         return FolderSnapshot(ref)
     named = parse_unless_folder(ref).at(revision)
-    if repo_type is not None:
-        if named.repo_type is not None:
-            check_type(named.repo_id, repo_type, named.repo_type)
-        named = named._replace(repo_type=repo_type)
-    with no_folder(ref):
-        return open_repo(named, ref=ref)
+    try:
+        if repo_type is not None:
+            if named.repo_type is not None:
+                check_type(named.repo_id, repo_type, named.repo_type)
+            named = named._replace(repo_type=repo_type)
+        with no_folder(ref):
+            return open_repo(named, ref=ref)
+    except OtherType as problem:
+        here = beside(Path(), wanted) if ("dataset" in wanted) == (repo_type == "dataset") else []
+        raise OtherType(problem.message, hint=Instead(ref, here[0]) if here else problem.hint) from None
 
 
 def open_repo(named: RepoRef, *, ref: str | None = None, fresh: bool = False) -> RepoSnapshot:

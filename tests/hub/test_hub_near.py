@@ -38,6 +38,18 @@ NEAR = [
     ("versions published", "`published` is a folder", "versions datasets/alice/near-prefs"),
     ("verify published --check hashes", "is a folder", "verify datasets/alice/near-prefs@v1.0.0 --check hashes"),
     ("push data alice/near-dpo --version 1.0.0", "a model already", "push data alice/near-dpo-data --version 1.0.0"),
+    ("load alice/near-prefs hi", "`alice/near-prefs` is a dataset, not a model", "load run hi"),
+    ("evaluate datasets/alice/near-prefs@v1.0.0", "is a dataset, not a model", "evaluate run"),
+    (
+        "train --model-name-or-path alice/near-prefs --dataset data -o new",
+        "`alice/near-prefs` is a dataset, not a model",
+        "train --model-name-or-path tiny --dataset data -o new",
+    ),
+    (
+        "train --model-name-or-path tiny --dataset alice/near-dpo -o new",
+        "`alice/near-dpo` is a model, not a dataset",
+        "train --model-name-or-path tiny --dataset published -o new",
+    ),
     ("evaluate place/rn", "there is no folder `place/rn` here", "evaluate place/run"),
     (
         "push data bob/near-prefs --version 1.0.0",
@@ -53,10 +65,11 @@ NEAR = [
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, dataset_dir: Path, run_dir: Path) -> Path:
+def place(tmp_path_factory: pytest.TempPathFactory, dataset_dir: Path, run_dir: Path, tiny_base: Path) -> Path:
     """A folder with a dataset and runs; the Hub has a model with a release, and a dataset."""
     work = tmp_path_factory.mktemp("near")
     shutil.copytree(dataset_dir, work / "data")
+    shutil.copytree(tiny_base, work / "tiny")
     shutil.copytree(run_dir, work / "run")
     (work / "place" / "run").mkdir(parents=True)
     (work / "place" / "run" / RUN_FILE).write_text("{}")

@@ -14,6 +14,7 @@ from hubdpo.artefacts.formats.bounded import shortened
 from hubdpo.artefacts.manifests.manifest import MERGE_FILE, RUN_FILE
 from hubdpo.artefacts.manifests.run import BaseRef, RunManifest
 from hubdpo.config.flags import quoted
+from hubdpo.config.places import ADAPTERS
 from hubdpo.config.repo_id import is_repo_id
 from hubdpo.config.takes import plain
 from hubdpo.errors import ArtefactError, ConfigError
@@ -57,7 +58,7 @@ def load_adapter(
     if load_in_4bit is not None and not isinstance(load_in_4bit, bool):
         raise ConfigError(f"`load_in_4bit` is {load_in_4bit!r}", hint="True, False, or None for that of the training")
     check_device_map(device_map)
-    snapshot = open_snapshot(checked_name("repo", repo), revision, repo_type="model")
+    snapshot = open_snapshot(checked_name("repo", repo), revision, repo_type="model", wanted=ADAPTERS)
     folder, sha = snapshot.fetch(ADAPTER_PATTERNS), snapshot.commit
     if not (folder / ADAPTER_CONFIG).exists():
         if MERGE_FILE in snapshot.files:

@@ -18,6 +18,7 @@ from hubdpo.artefacts.manifests.run import FROM_ADAPTER, RunManifest, StartRef
 from hubdpo.cards.licences import licence_of
 from hubdpo.config import TrainConfig
 from hubdpo.config.base import Values, flag_of
+from hubdpo.config.places import ADAPTERS
 from hubdpo.config.repo_id import is_repo_id
 from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.hub.open import open_snapshot
@@ -114,7 +115,7 @@ def find_start(name: str) -> StartAdapter:
     Raise ArtefactError for anything from which training cannot go on, ConfigError for a name that is neither, HubError
     when the Hub does not have it.
     """
-    files = open_snapshot(name, repo_type="model")
+    files = open_snapshot(name, repo_type="model", wanted=ADAPTERS)
     if ADAPTER_CONFIG not in files.files:
         raise _no_adapter(name, files)
     folder, repo_id = files.fetch([*ADAPTER_PATTERNS, BUNDLE_FILE, CARD_FILE]), files.name if files.commit else None

@@ -177,7 +177,7 @@ def look_at_base(config: TrainConfig, fits: Callable[[Snapshot], None] | None = 
 def _open(name: str, revision: str | None) -> Snapshot:
     if looks_like_folder(name):
         raise ConfigError(f"base model not found: {name}", hint=base_instead(name))
-    return open_snapshot(name, revision, repo_type="model")
+    return open_snapshot(name, revision, repo_type="model", wanted=("model", "merged model"))
 
 
 def _downloaded(repo: Snapshot, patterns: list[str], needed: list[str]) -> FolderSnapshot:

@@ -15,6 +15,7 @@ from hubdpo.artefacts.manifests.run import AdapterRef, RunManifest
 from hubdpo.cards.model.citations import method_of
 from hubdpo.config import MergeConfig
 from hubdpo.config.merge import SAME_RANK
+from hubdpo.config.places import ADAPTERS
 from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.hub.open import open_snapshot
 from hubdpo.model.adapters.check import CheckedAdapter, check_adapter_files
@@ -62,7 +63,7 @@ def find_sources(config: MergeConfig) -> list[Source]:
 
 
 def _find(name: str, weight: float) -> Source:
-    adapter = open_snapshot(name, repo_type="model")
+    adapter = open_snapshot(name, repo_type="model", wanted=ADAPTERS)
     folder, sha = adapter.fetch(ADAPTER_PATTERNS), adapter.commit
     if not (folder / RUN_FILE).exists():
         raise not_by_hubdpo(folder, name) or (
