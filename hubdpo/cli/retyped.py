@@ -59,10 +59,14 @@ def put_right(problem: HubdpoError, command: str | None, model: type[Config] | N
             return message, [f"{step} && {again}"]
         return f"{message}; {step}" if step else message, [again]
     if model is not None:
-        for clauses in ([hint.split("; ")], [[clause] for clause in hint.split(", or ")]):
-            lines = [Line(words, model) for _ in clauses]
-            if all(line.change(clause) for line, several in zip(lines, clauses, strict=True) for clause in several):
-                return message, [line.text for line in lines]
+        ways = [way.split("; ") for way in hint.split(", or ")]
+        lines = [Line(words, model) for _ in ways]
+        if all(
+            line.change(clause) or (len(ways) > 1 and line.replace(clause))
+            for line, way in zip(lines, ways, strict=True)
+            for clause in way
+        ):
+            return message, [line.text for line in lines]
     return message, [_with_arguments(hint, words)]
 
 
@@ -135,6 +139,12 @@ class Line:
             new = [part for value in several for part in (name, filled(value, self.words[0]))] or [name]
             self.words[place:place] = new
         return bool(given)
+
+    def replace(self, clause: str) -> bool:
+        """Take a whole line of the same command in place of this one; return False if a clause is anything else."""
+        words = shlex.split(_words(clause)) if clause.startswith(f"hubdpo {self.words[0]} ") else []
+        self.words = words[1:] or self.words
+        return bool(words)
 
     def _options(self, parts: list[str]) -> dict[str, list[str]]:
         """Return the values of each option; none when anything is no option of the command."""

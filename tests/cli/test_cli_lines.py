@@ -10,7 +10,10 @@ import pytest
 
 from hubdpo.cli.app import commands, main
 from hubdpo.cli.mistakes import Line
+from hubdpo.cli.retyped import put_right
+from hubdpo.config import TrainConfig
 from hubdpo.config.trainers.trl import TRL
+from hubdpo.errors import ConfigError
 
 BATCH, RATE = "--per-device-train-batch-size", "--learning-rate"
 LINES = [
@@ -179,3 +182,13 @@ def test_no_value_of_an_option_of_trl_is_a_bug(value: str) -> None:
         line, flag = Line(commands()["train"]), f"--{key.replace('_', '-')}"
         line.read([f"{flag}={value}"])
         assert flag in line.options or line.faults[0].startswith("unknown option: "), key
+
+
+def test_of_two_ways_one_may_be_a_whole_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["hubdpo", *shlex.split("train --dataset d -o /no/run --resume --beta 0.1 -q")])
+    own = "hubdpo train --dataset 'a b' --resume"
+    problem = ConfigError("", hint=f"give another `--output-dir`; leave `--resume` out, or {own}")
+    assert put_right(problem, "train", TrainConfig)[1] == [
+        "hubdpo train --dataset d --output-dir /no/run-2 --beta 0.1 -q",
+        own,
+    ]

@@ -26,6 +26,7 @@ from hubdpo.errors import ArtefactError, ConfigError, ResumeMismatch, Stopped, T
 from hubdpo.training import start
 from hubdpo.training import train as stage
 from hubdpo.training.preflight import out_of_memory
+from hubdpo.training.run import output_folder
 from hubdpo.training.run.output_folder import MARKER, Checkpoint, check_output_folder, mark_complete
 from hubdpo.training.run.record import published_config
 from hubdpo.training.run.resume import EarlierRun, check_same_experiment, note_changes, steps_to_take
@@ -383,6 +384,51 @@ def test_a_folder_is_free_until_a_run_has_saved_something(tmp_path: Path) -> Non
     assert check_output_folder(saved.model_copy(update={"resume": True})) is not None
     with pytest.raises(ConfigError, match="a finished run"):
         check_output_folder(run_in(tmp_path / "done", status="complete"))
+
+
+@pytest.mark.parametrize(
+    ("status", "options", "hint"),
+    [
+        ("running", {}, "add `--resume`, or give another `--output-dir`"),
+        ("running", {"max_steps": 900}, "add `--extend`, or give another `--output-dir`"),
+        ("running", {"max_steps": 7}, "give another `--output-dir`"),
+        ("running", {"beta": 0.7}, "give another `--output-dir`"),
+        ("running", {"beta": 0.7, "max_steps": 900}, "give another `--output-dir`"),
+        ("running", {"save_steps": 7}, "add `--resume`, or give another `--output-dir`"),
+        ("complete", {}, "add `--extend --max-steps 2`, or give another `--output-dir`"),
+        ("complete", {"max_steps": 7}, "add `--extend`, or give another `--output-dir`"),
+        ("complete", {"seed": 7}, "give another `--output-dir`"),
+    ],
+)
+def test_the_way_on_with_a_run_is_one_that_it_takes(
+    status: str, options: dict[str, Any], hint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output_folder, "damage_of_results", lambda folder, run: None)
+    config = run_in(tmp_path / "run", status=status, saved=50)
+    if status == "running":
+        file = config.output_dir / "run.json"
+        RunManifest.read(file).model_copy(update={"planned_steps": 60}).write(file)
+    with pytest.raises(ConfigError) as caught:
+        check_output_folder(config.model_copy(update=options))
+    assert caught.value.hint == hint
+    for name in options:
+        assert ("of another configuration" in caught.value.message) is (hint[0] == "g"), name
+
+
+@pytest.mark.parametrize(("steps", "hint"), [(300, "add `--extend`"), (3, "hubdpo train")])
+def test_steps_of_a_run_that_goes_on_are_its_own_unless_there_are_more(steps: int, hint: str) -> None:
+    earlier = manifest_of(CONFIG).model_copy(update={"planned_steps": 100})
+    with pytest.raises(ResumeMismatch) as caught:
+        check_same_experiment(earlier, CONFIG.model_copy(update={"max_steps": steps}), BaseRef(name="b"), DATA)
+    assert str(caught.value.hint).startswith(hint)
+
+
+def test_other_data_lead_to_another_folder_first() -> None:
+    with pytest.raises(ResumeMismatch) as caught:
+        check_same_experiment(manifest_of(CONFIG), CONFIG, BaseRef(name="c"), DATA)
+    first, second = str(caught.value.hint).split(", or ")
+    assert first == "give another `--output-dir`; leave `--resume` out"
+    assert second.startswith("hubdpo train ") and second.endswith("--resume")
 
 
 def flip_a_byte(path: Path) -> None:

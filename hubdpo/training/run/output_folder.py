@@ -34,6 +34,7 @@ from hubdpo.config.flags import quoted
 from hubdpo.errors import ArtefactError, ConfigError, Stopped
 from hubdpo.machine.endings import LAUNCHED
 from hubdpo.machine.refusals import existing
+from hubdpo.training.run.same import LENGTH, options_that_differ
 
 SCRATCH = ".adapter-"
 START_AGAIN = "the same command starts a new run"
@@ -80,11 +81,30 @@ def check_output_folder(config: TrainConfig) -> RunManifest | None:
         state = f"a finished run, but {damage}" + ("; it can be written again" if checkpoint else "")
     elif earlier.status == "running" and checkpoint is None:
         state, option = "an unfinished run whose checkpoints are damaged", "add `--resume`"
-    elif checkpoint is None or earlier.status == "complete":
-        state, option = "a finished run", f"add `--extend --max-steps {2 * (earlier.steps or 1)}`"
     else:
-        state, option = f"an unfinished run, saved at step {checkpoint.step:,}", "add `--resume`"
+        is_finished = checkpoint is None or earlier.status == "complete"
+        state = "a finished run"
+        if checkpoint is not None and not is_finished:
+            state = f"an unfinished run, saved at step {checkpoint.step:,}"
+        option = _way_on(earlier, config, is_finished=is_finished)
+        if not option:
+            other = ", ".join(options_that_differ(earlier, config))
+            raise ConfigError(
+                f"`{folder}` holds {state}, of another configuration: {other}", hint="give another `--output-dir`"
+            )
     raise ConfigError(f"`{folder}` holds {state}", hint=f"{option}, or give another `--output-dir`")
+
+
+def _way_on(earlier: RunManifest, config: TrainConfig, *, is_finished: bool) -> str:
+    """Return the options that go on with a run that is there, none where its own are others than these."""
+    other = {*options_that_differ(earlier, config)}
+    if other - LENGTH:
+        return ""
+    if config.max_steps > (earlier.planned_steps or earlier.steps or 0):
+        return "add `--extend`"
+    if is_finished:
+        return f"add `--extend --max-steps {2 * (earlier.steps or 1)}`"
+    return "" if other else "add `--resume`"
 
 
 def _check_writable(folder: Path) -> None:

@@ -14,18 +14,14 @@ from hubdpo.artefacts.folders.run_folder import train_again
 from hubdpo.artefacts.manifests.manifest import RUN_FILE
 from hubdpo.artefacts.manifests.run import AdapterRef, BaseRef, Change, DatasetRef, RunManifest
 from hubdpo.config import TrainConfig
-from hubdpo.config.objective import WHOLE_BATCH_LOSSES
-from hubdpo.config.roles import Role
-from hubdpo.config.schedules import BY_EVALUATION
 from hubdpo.config.train_groups import ALL_LINEAR
 from hubdpo.errors import ConfigError, ResumeMismatch
 from hubdpo.model.bases.tensors import BaseFacts
 from hubdpo.training.run.output_folder import Checkpoint, check_output_folder, newest_checkpoint
 from hubdpo.training.run.record import Options, published_config
+from hubdpo.training.run.same import LENGTH, options_of_weights, whole_options
 from hubdpo.training.schedule import planned_steps
 
-LENGTH = frozenset({"max_steps", "num_train_epochs"})
-"""Options that `--extend` may change; `num_train_epochs` counts when `max_steps` is -1."""
 PLANNED = "planned_steps"
 
 
@@ -104,11 +100,13 @@ def check_same_experiment(
     sharding: str | None = None,
 ) -> None:  # fmt: skip
     """Raise ResumeMismatch, after a table of the differences, when a resumed run would learn something else."""
-    before = _options(earlier.config) | _identity(earlier.base, earlier.dataset, earlier.started_from, earlier.sharding)
+    before = {**whole_options(earlier.config)} | _identity(
+        earlier.base, earlier.dataset, earlier.started_from, earlier.sharding
+    )
     identity = _identity(base, dataset, start, sharding)
-    now = _options(published_config(config)) | identity
+    now = {**whole_options(published_config(config)), **identity}
     # an option that only one of them knows is newer, or older, than the run
-    fixed = _options_of_weights(config) | identity.keys() | (before.keys() ^ now.keys())
+    fixed = options_of_weights(config) | identity.keys() | (before.keys() ^ now.keys())
     if config.extend:
         fixed -= LENGTH
     differences = [
@@ -118,23 +116,27 @@ def check_same_experiment(
         return
     console.table(["option", "the run has", "now"], differences)
     names = [name for name, _, _ in differences]
-    raise ResumeMismatch(
-        f"the run in `{config.output_dir}` was started with another configuration: {', '.join(names)}; a new one needs "
-        "another `--output-dir`",
-        hint="add `--extend` to train it for longer" if set(names) <= LENGTH and _may_be_longer(earlier, config) else
-        train_again(
-            config.output_dir, earlier,
-            extend_to={name: getattr(config, name) for name in sorted(LENGTH)} if config.extend else None,
-        ),
+    own = train_again(
+        config.output_dir, earlier,
+        extend_to={name: getattr(config, name) for name in sorted(LENGTH)} if config.extend else None,
     )  # fmt: skip
+    if {*names} <= LENGTH and _may_be_longer(earlier, config, dataset):
+        hint = "add `--extend`"
+    elif identity.keys() & {*names}:
+        resuming = "--extend" if config.extend else "--resume"
+        hint = f"give another `--output-dir`; leave `{resuming}` out, or {own}"
+    else:
+        hint = own
+    raise ResumeMismatch(
+        f"the run in `{config.output_dir}` was started with another configuration: {', '.join(names)}; "
+        + ("`--extend` trains it for longer" if hint.startswith("add") else "a new one needs another `--output-dir`"),
+        hint=hint,
+    )
 
 
-def _may_be_longer(earlier: RunManifest, config: TrainConfig) -> bool:
-    """Tell whether the options may ask for more steps than the run has; how many an epoch has is not known here."""
-    steps, before = config.max_steps, earlier.config["max_steps"]
-    if steps > 0:
-        return earlier.planned_steps is None or steps > earlier.planned_steps
-    return bool(before > 0 or config.num_train_epochs > earlier.config["num_train_epochs"])
+def _may_be_longer(earlier: RunManifest, config: TrainConfig, dataset: DatasetRef) -> bool:
+    """Tell whether the options may ask for more steps than the run has; how many pairs are dropped is not known yet."""
+    return earlier.planned_steps is None or planned_steps(config, dataset.train_pairs) > earlier.planned_steps
 
 
 def _identity(base: BaseRef, dataset: DatasetRef | None, start: AdapterRef | None, sharding: str | None) -> Options:
@@ -143,26 +145,6 @@ def _identity(base: BaseRef, dataset: DatasetRef | None, start: AdapterRef | Non
         "base": base.name, "base revision": base.revision, "dataset fingerprint": dataset and dataset.fingerprint,
         "adapter to start from": start.sha256 if start is not None else None, "sharding": sharding,
     }  # fmt: skip
-
-
-def _options(config: Options) -> Options:
-    """Return recorded options; options newer than the run get their default, and `pairs per step` is computed."""
-    fields = {name: TrainConfig.model_fields[name] for name in TrainConfig.names(Role.WEIGHTS, Role.MANNER)}
-    options = {name: field.get_default(call_default_factory=True) for name, field in fields.items()} | config
-    options["pairs per step"] = options["per_device_train_batch_size"] * options["gradient_accumulation_steps"]
-    return options
-
-
-def _options_of_weights(config: TrainConfig) -> set[str]:
-    """Return the options that this run's weights depend on."""
-    names = {*TrainConfig.names(Role.WEIGHTS), "pairs per step"}
-    if WHOLE_BATCH_LOSSES & set(config.loss_type):
-        names.add("per_device_train_batch_size")
-    if config.lr_scheduler_type in BY_EVALUATION:
-        names |= {"eval_steps", "max_eval_pairs"}
-    if config.chooses:
-        names |= {"eval_steps", "max_eval_pairs", "save_steps"}
-    return names
 
 
 def steps_to_take(config: TrainConfig, rows: int, earlier: EarlierRun | None) -> int:
@@ -203,7 +185,9 @@ def note_changes(earlier: EarlierRun, manifest: RunManifest) -> RunManifest:
 
 def _recorded(manifest: RunManifest, planned: int | None) -> Options:
     """Return everything of a manifest whose change is noted."""
-    options = {name: value for name, value in _options(manifest.config).items() if name in TrainConfig.model_fields}
+    options = {
+        name: value for name, value in whole_options(manifest.config).items() if name in TrainConfig.model_fields
+    }
     return {
         **options, PLANNED: planned, "hardware": manifest.device, "hubdpo": manifest.hubdpo_version, **manifest.versions
     }  # fmt: skip
