@@ -201,7 +201,9 @@ def test_the_hint_of_a_stopped_run_resumes_it(
             train(**chosen)
     hint = shlex.split(str(caught.value.hint))
     assert words_of_hint in " ".join(hint)
-    command = hint[1:] if hint[0] == "hubdpo" else ["train", *words(chosen), *hint]
+    changed = {word.removeprefix("--").replace("-", "_") for word in hint}
+    kept = {name: value for name, value in chosen.items() if name not in changed}
+    command = hint[1:] if hint[0] == "hubdpo" else ["train", *words(kept), *hint]
     app(args=command, standalone_mode=False)
     assert RunManifest.read(tmp_path / "run" / "run.json").status == "complete"
     assert [line["step"] for line in metrics(tmp_path / "run") if "loss" in line] == [1, 2, 3]
