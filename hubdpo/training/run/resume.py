@@ -128,8 +128,8 @@ def check_same_experiment(
     else:
         hint = own
     raise ResumeMismatch(
-        f"the run in `{config.output_dir}` was started with another configuration: {', '.join(names)}; "
-        + ("`--extend` trains it for longer" if hint.startswith("add") else "a new one needs another `--output-dir`"),
+        f"the run in `{config.output_dir}` was started with another configuration: {', '.join(names)}; a new one needs "
+        "another `--output-dir`",
         hint=hint,
     )
 
