@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import get_args
 
-from hubdpo.artefacts.folders.named import EXAMPLE_BASE, beside
+from hubdpo.artefacts.folders.named import EXAMPLE_BASE, another, beside, free, raw_here
 from hubdpo.config import Config
 from hubdpo.config.base import flag_of, item_type
 from hubdpo.errors import HubdpoError, Instead
@@ -24,10 +24,11 @@ _CLAUSE = re.compile(
     r"(?P<command>(?:git|pip|hubdpo) [^`;]*), then `(?P<then>--[^`]*)`"
     r"|(?:add |did you mean |use )?`(?P<given>--[^`]*)`\??(?: is the default)?"
     r"|leave (?:out )?`?(?P<out>--[a-z0-9-]+)`?(?: out)?"
-    r"|give another `(?P<another>--[a-z-]+)`"
+    r"|(?:give|use) another `(?P<another>--[a-z-]+)`"
+    r"|give `(?P<word>[^`]+)` as `(?P<as>--[a-z-]+)`"
 )
 _AGAIN = re.compile(r"(?:(?P<step>.*?),? (?:then:? )?)?run the same command again")
-_NEEDED = re.compile(r"--(?!help)[a-z-]+|SOURCE|DATASET|RUN|USER/NAME|X\.Y\.Z|DIR|FILE|BASE")
+_NEEDED = re.compile(r"--(?!help)[a-z-]+|SOURCE(?:\.\.\.)?|DATASET|RUN|USER/NAME|X\.Y\.Z|DIR|FILE|BASE")
 _VALUE = re.compile(r"[\d.e+-]+|[a-z_0-9]+")
 _FLAG = re.compile(r"--[a-z][a-z0-9-]*")
 
@@ -57,7 +58,11 @@ def put_right(problem: HubdpoError, command: str | None, model: type[Config] | N
         again, step = shlex.join(["hubdpo", *words]), match["step"]
         if step and step.startswith(COMMANDS):
             return message, [f"{step} && {again}"]
-        return f"{message}; {step}" if step else message, [again]
+        if step and step.startswith("ls "):  # shows what to change first
+            return message, [step]
+        if not step or model is None or not Line(words, model).change(step):
+            return f"{message}; {step}" if step else message, [again]
+        hint = step
     if model is not None:
         ways = [way.split("; ") for way in hint.split(", or ")]
         lines = [Line(words, model) for _ in ways]
@@ -74,9 +79,13 @@ def _with_word(hint: Instead, words: list[str]) -> str:
     """Return the line with the word that was meant, after the command that makes what it names."""
     if hint.after is not None and PLACEHOLDER.search(hint.after):
         return hint.after
+    parts = hint.typed.split(" ")  # of a name with spaces, which the shell took apart
+    for place in range(len(words) if len(parts) > 1 else 0):
+        if words[place : place + len(parts)] == parts:
+            return shlex.join(["hubdpo", *words[:place], hint.word, *words[place + len(parts) :]])
     instead = "USER/NAME" if hint.after is None and hint.word in words else hint.word  # a thing is not its own other
     for place, word in enumerate(words):
-        name, equals, value = word.rpartition("=")
+        name, equals, value = word.rpartition("=") if word != hint.typed else ("", "", word)
         is_written = words[place - 1] in OUTPUTS or name in OUTPUTS
         bare = value.removeprefix("hf://").removeprefix("datasets/")  # a repo in an error has no type before it
         if value and not is_written and hint.typed in (value, bare, os.path.normpath(value)):
@@ -102,12 +111,13 @@ def _with_arguments(hint: str, words: list[str]) -> str:
 
 
 def filled(value: str, command: str) -> str:
-    """Return what may stand for a placeholder: a folder of its kind that is here, a name for one, or an example."""
+    """Return what may stand for a placeholder: what is here of its kind, a name for it, or an example."""
+    if value == "SOURCE...":
+        return next(iter(raw_here()), "SOURCE")
     if value in ("DATASET", "RUN"):
         return next(iter(beside(Path(), (value.lower(),))), value)
     if value in ("DIR", "FILE"):
-        name = OUTPUT_NAMES.get(command, "run")
-        return another(name) if Path(name).exists() else name
+        return free(OUTPUT_NAMES.get(command, "run"))
     return {"BASE": EXAMPLE_BASE, "X.Y.Z": "0.1.0"}.get(value, value)
 
 
@@ -130,8 +140,14 @@ class Line:
         if match is not None and (name := match["out"] or match["another"]):
             place, values = self._take_out(name)
             if place is not None and match["another"]:
-                self.words[place:place] = [name, another(values[-1] if values else "out")]
+                self.words[place:place] = [name, _other_than(values[-1] if values else "", name, self.words[0])]
             return place is not None
+        if match is not None and (word := match["word"]):
+            if word not in self.words:
+                return False
+            place = self.words.index(word)
+            self.words[place:place] = [match["as"]]
+            return True
         self.first = match["command"] if match is not None else None
         given = self._options(shlex.split((match["given"] or match["then"]) if match is not None else _words(clause)))
         for name, several in given.items():
@@ -197,12 +213,14 @@ class Line:
         return bool in (annotation, *get_args(annotation))
 
 
+def _other_than(given: str, option: str, command: str) -> str:
+    """Return another value of an option that names what is written."""
+    if Path(given).name in ("", ".."):  # a folder that has no name of its own here
+        return filled("DIR", command)
+    if option == "--output-dir" and Path(given).is_file():
+        return free(os.path.splitext(given)[0])  # noqa: PTH122 - keeps `./`
+    return another(given)
+
+
 def _words(clause: str) -> str:
     return clause if clause.count("'") % 2 == 0 and clause.count('"') % 2 == 0 else ""
-
-
-def another(path: str) -> str:
-    """Return a path like this one that is not there yet: `run-2` for `run`."""
-    whole = Path(path)
-    numbered = (whole.with_name(f"{whole.stem}-{number}{whole.suffix}") for number in range(2, 1000))
-    return str(next((each for each in numbered if not each.exists()), whole))

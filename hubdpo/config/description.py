@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Self
 
@@ -19,6 +20,8 @@ from hubdpo.errors import ConfigError
 
 OPEN = "..."
 """The placeholder of a suggestion that a person must fill in."""
+COLUMN = "COLUMN"
+"""What stands in a hint for the name of a column that only the rows can tell."""
 PLACES = (
     "prompt", "system", "tools", "history", "chosen", "rejected", "answers", "scores", "ranks", "vote", "answer",
     "label", "margin",
@@ -151,7 +154,8 @@ class Description(Config):
         if OPEN in {value for name in MEANINGS for value in getattr(self, name)}:
             raise Unfit("a value of the vote or label is not filled in: `...`", hint="look it up, and write it instead")
         if bool(self.chosen) != bool(self.rejected):
-            raise Unfit("`chosen` and `rejected` belong together", hint="name the columns of both answers")
+            given, lacking = ("chosen", "rejected") if self.chosen else ("rejected", "chosen")
+            raise Unfit(f"`{given}` is given without `{lacking}`", hint=f"--{lacking} {COLUMN}")
         self._check_meanings()
         self._check_places()
         ways = [name for name in ("chosen", "answers", "answer") if getattr(self, name)]
@@ -182,7 +186,10 @@ class Description(Config):
             for place in value if isinstance(value, list) else [value] if value else ():
                 if place in found:
                     names = " and ".join(f"`{one}`" for one in dict.fromkeys((found[place], name)))
-                    raise Unfit(f"`{place}` is named twice, in {names}", hint="name the column of the other text")
+                    others = [*value] if isinstance(value, list) else [place]
+                    others[len(others) - 1 - others[::-1].index(place)] = COLUMN
+                    hint = " ".join(f"--{name} {shlex.quote(other)}" for other in others)
+                    raise Unfit(f"`{place}` is named twice, in {names}", hint=hint)
                 found[place] = name
 
     def _check_meanings(self) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from hubdpo.config.name_values import read_pairs, turned_round
+from hubdpo.config.description import COLUMN
+from hubdpo.config.name_values import read_pairs, turned_round, write_pairs
 from hubdpo.errors import ConfigError
 
 PAIR, WITH_VOTE = ("prompt", "chosen", "rejected"), ("prompt", "first", "second", "vote")
@@ -25,9 +26,13 @@ def parse_map(text: str) -> dict[str, str]:
     if turned := turned_round(pairs, (*PAIR, *WITH_VOTE, *BESIDE)):
         raise ConfigError(f"`--map` names a role before its column: {text}", hint=f"--map {shlex.quote(turned)}")
     if roles not in (sorted(PAIR), sorted(WITH_VOTE)) or len(mapping) != len(pairs) or "" in mapping.values():
+        needed = WITH_VOTE if {*WITH_VOTE[1:]} & {*roles} else PAIR
+        columns = {
+            role: mapping.get(role) or COLUMN for role in (*needed, *(each for each in BESIDE if each in mapping))
+        }
         raise ConfigError(
             f"`--map` must name prompt, chosen and rejected (or prompt, first, second and vote) once each: {text}",
-            hint=HINT,
+            hint=f"--map {shlex.quote(write_pairs(columns.items()))}",
         )
     return mapping
 

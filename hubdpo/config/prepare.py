@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -12,9 +13,11 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from hubdpo.config import chat_template
 from hubdpo.config.base import Cli, Config, NumberOrAuto, Unfit, flag_of
 from hubdpo.config.chat_template import ChatTemplate
-from hubdpo.config.description import MEANINGS, Description, SourceConfig, as_share, percent
+from hubdpo.config.description import MEANINGS, PLACES, Description, SourceConfig, as_share, percent
 from hubdpo.config.name_values import write_pairs
 from hubdpo.config.template_kwargs import HELP, TemplateKwargs
+from hubdpo.config.unknown import joined
+from hubdpo.errors import ConfigError
 
 
 class FolderOptions(Config):
@@ -217,6 +220,26 @@ class EngineOptions(Config):
 class PrepareConfig(
     EngineOptions, CardOptions, SplitOptions, CleaningOptions, Description, FormatOptions, FolderOptions
 ):
+    @model_validator(mode="before")
+    @classmethod
+    def _map_alone(cls, values: Any) -> Any:
+        """Check that no other option names a column beside `--map`."""
+        if values.get("map") and (given := [name for name in PLACES if values.get(name)]):
+            flags = [f"`{flag_of(name)}`" for name in given]
+            hint = "; ".join(f"leave {flag} out" for flag in flags)
+            raise Unfit(f"columns are named both by `--map` and by {joined(flags)}", hint=hint)
+        return values
+
+    @classmethod
+    def _missing(cls, names: Sequence[str], given: dict[str, Any]) -> ConfigError:
+        problem = super()._missing(names, given)
+        sources = given.get("source")
+        sources = list(map(str, sources)) if isinstance(sources, list) else []
+        is_new = [_is_new(source) for source in sources]
+        if [*names] == ["output_dir"] and len(is_new) > 1 and is_new[-1] and not any(is_new[:-1]):
+            problem.hint = f"give `{sources[-1]}` as `--output-dir`"
+        return problem
+
     @model_validator(mode="after")
     def _described_once(self) -> Self:
         """Check that the columns are given once: by `sources`, a converter, `--map` or their own options."""
@@ -229,9 +252,8 @@ class PrepareConfig(
                 f"both SOURCE and `sources` are given: {self.source[0]}",
                 hint=f"add `path: {self.source[0]}` to `sources`",
             )
-        if self.names_columns and (self.map or self.converter not in (None, "columns")):
-            other = "--map" if self.map else "--converter"
-            raise Unfit(f"both `{other}` and columns are given", hint=f"leave `{other}` out, or the columns")
+        if self.names_columns and self.converter not in (None, "columns"):
+            raise Unfit("both `--converter` and columns are given", hint="leave `--converter` out")
         if self.labels and any(getattr(self, name) for name in MEANINGS):
             raise Unfit("the values are given twice: by `--labels` as well", hint="leave `--labels` out")
         return self
@@ -252,3 +274,8 @@ class PrepareConfig(
         if self.redact and self.scan == "none":
             raise Unfit("--redact needs --scan secrets", hint="--scan secrets")
         return self
+
+
+def _is_new(name: str) -> bool:
+    """Return whether a word is the name of a folder that is not there yet, rather than a source."""
+    return re.fullmatch(r"[^*?\[:.`]*[^*?\[:.`/-]/?", name) is not None and not os.path.exists(name)  # noqa: PTH110

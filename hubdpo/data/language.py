@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from hubdpo import console
+from hubdpo.cards.lint.fields import is_language
 
 LEAST_LETTERS = 20
 """Letters that a text needs; an ideograph counts as three."""
@@ -26,6 +27,14 @@ _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|https?://\S+", re.DOTALL)
 _SIGNS = re.compile(r"[{}\[\]()<>=;_\\|/*+#$&@^~]")
 _WIDE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 NO_LANGUAGE = "zxx"
+
+CODES = {
+    "english": "en", "chinese": "zh", "mandarin": "zh", "spanish": "es", "french": "fr", "german": "de",
+    "portuguese": "pt", "italian": "it", "dutch": "nl", "russian": "ru", "ukrainian": "uk", "polish": "pl",
+    "japanese": "ja", "korean": "ko", "arabic": "ar", "persian": "fa", "turkish": "tr", "hindi": "hi", "bengali": "bn",
+    "vietnamese": "vi", "thai": "th", "indonesian": "id", "cn": "zh", "jp": "ja", "kr": "ko",
+}  # fmt: skip
+"""Codes of languages that people call otherwise."""
 
 
 class Told(NamedTuple):
@@ -52,6 +61,12 @@ def _ranking() -> Callable[[str], list[tuple[str, float]]] | None:
 def teller() -> str | None:
     """Load what tells languages, which takes half a second, and return its name and version; None if it is missing."""
     return f"py3langid {importlib.metadata.version('py3langid')}" if _ranking() else None
+
+
+def code_of(language: str) -> str | None:
+    """Return the ISO 639 code that was meant by the name of a language, or by a code; None if that is not known."""
+    plain = language.strip().lower()
+    return CODES.get(plain) or (plain if is_language(plain) else None)
 
 
 def language_of(text: str) -> str | None:

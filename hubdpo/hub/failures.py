@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import math
+import os
 import re
+import socket
 import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,6 +40,8 @@ REFUSED = f"[Errno {errno.ECONNREFUSED}]"
 NO_TLS = re.compile(r"\[SSL: (WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE|HTTP_REQUEST|PACKET_LENGTH_TOO_LONG)\]")
 NO_TRUST = re.compile(r"\[SSL: CERTIFICATE_VERIFY_FAILED\] (?:certificate verify failed: )?([^(]*)")
 """How OpenSSL says that a server does not speak https, and that its certificate is not one to trust."""
+UNKNOWN_NAME = (f"[Errno {socket.EAI_NONAME}]", f"[Errno {getattr(socket, 'EAI_NODATA', socket.EAI_NONAME)}]")
+"""How Python writes that the name of a host has no address."""
 AGAIN = "run the same command again"
 
 
@@ -101,10 +105,25 @@ def is_unreachable(problem: BaseException) -> bool:
 
 def nothing_listens(problem: BaseException | None) -> bool:
     """Tell whether a connection to this machine was refused: no server has been started there."""
-    url = getattr(getattr(problem, "_request", None), "url", None) or hub_address()
-    while problem is not None and REFUSED not in str(problem):
+    return _says(problem, REFUSED) and _host(problem) in THIS_MACHINE
+
+
+def is_unknown_name(problem: BaseException | None) -> bool:
+    """Tell whether the host has a name that leads nowhere; a name server that does not answer for now is none."""
+    return _says(problem, *UNKNOWN_NAME)
+
+
+def _says(problem: BaseException | None, *texts: str) -> bool:
+    """Tell whether an error, or a cause of it, has one of these texts."""
+    while problem is not None and not any(text in str(problem) for text in texts):
         problem = problem.__cause__
-    return problem is not None and urllib.parse.urlsplit(str(url)).hostname in THIS_MACHINE
+    return problem is not None
+
+
+def _host(problem: BaseException | None) -> str | None:
+    """Return the host that a request was sent to."""
+    url = getattr(getattr(problem, "_request", None), "url", None) or hub_address()
+    return urllib.parse.urlsplit(str(url)).hostname
 
 
 def asked_pause(problem: BaseException | None) -> float | None:
@@ -187,6 +206,10 @@ def as_hub_error(what: str, problem: BaseException) -> HubdpoError | None:
         )
     if (told := _tls_fault(problem)) is not None:
         return told
+    if is_unknown_name(problem):
+        nowhere = f"no answer{_about(what)}: there is no host `{_host(problem)}`, or this machine has no network"
+        step = "unset HF_ENDPOINT" if os.environ.get("HF_ENDPOINT") else "check the network"
+        return HubError(nowhere, hint=f"{step}, then {AGAIN}")
     if isinstance(problem, errors.OfflineModeIsEnabled):
         return HubError(f"`{what}` must be asked of the Hub, and offline mode is on", hint="export HF_HUB_OFFLINE=0")
     if isinstance(problem, errors.LocalEntryNotFoundError):

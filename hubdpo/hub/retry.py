@@ -7,14 +7,15 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from hubdpo import console
-from hubdpo.hub.failures import asked_pause, in_words, is_unknown_outcome, nothing_listens
+from hubdpo.hub.failures import asked_pause, in_words, is_unknown_name, is_unknown_outcome, nothing_listens
 from hubdpo.hub.transport import MAX_RETRY_AFTER_S, http, hub_address, unrepeated
 
 T = TypeVar("T")
 Tell = Callable[[str], None]
 TRIES = 8
 FEW_TRIES = 3
-"""Attempts, within a second, where the files are cached as well, or where no server runs at an address of this machine.
+"""Attempts, within a second, where the files are cached as well, or where no server runs at an address of this machine,
+or the name of the host leads nowhere.
 """
 LONG_S, MOST_LONG = 15.0, 3
 """Seconds of a long attempt, and most attempts that take so long: a Hub that never answers is left after a minute."""
@@ -44,7 +45,7 @@ def repeat(call: Callable[[], T], *, cached: bool = False, of: str | None = None
             was_long = is_timeout or clock() - began > LONG_S
             long += was_long
             is_left = cached and (is_timeout or (asked_pause(problem) or 0) > TOLD_S)
-            tries = FEW_TRIES if nothing_listens(problem) else tries
+            tries = FEW_TRIES if nothing_listens(problem) or is_unknown_name(problem) else tries
             if attempt + 1 >= tries or long == MOST_LONG or is_left or not is_unknown_outcome(problem):
                 raise
             wait_before(attempt, problem, tries, told=was_long, of=of, tell=tell)

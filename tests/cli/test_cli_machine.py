@@ -38,8 +38,14 @@ REFUSED: dict[str, tuple[str, list[str]]] = {
         ["error: no file may be larger than 2.0 kB here; the output folder is unchanged", "hint: ulimit -f unlimited"],
     ),
     "a long name": (f"hubdpo prepare raw.jsonl -o {'n' * 300}", ["the name is too long", "; use a shorter name"]),
-    "a part that is a file": ("hubdpo prepare raw.jsonl -o raw.jsonl/out", ["raw.jsonl` is a file, not a folder"]),
-    "a place where nothing can be made": ("hubdpo prepare raw.jsonl -o /sys/out", ["/sys", "folder is unchanged"]),
+    "a part that is a file": (
+        "hubdpo prepare raw.jsonl -o raw.jsonl/out",
+        ["raw.jsonl` is a file, not a folder", "hint: hubdpo prepare raw.jsonl --output-dir out\n"],
+    ),
+    "a place where nothing can be made": (
+        "hubdpo prepare raw.jsonl -o /sys/out",
+        ["cannot write in `/sys`; the output", "hint: hubdpo prepare raw.jsonl --output-dir data\n"],
+    ),
 }  # fmt: skip
 
 

@@ -149,7 +149,7 @@ def test_a_row_without_a_preference_is_counted(tmp_path: Path, row: Any, options
 
 REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"prompt": "q"}, "`prompt` is named without the answers", "`chosen` and `rejected`"),
-    ({"chosen": "a"}, "`chosen` and `rejected` belong together", "both answers"),
+    ({"chosen": "a"}, "`chosen` is given without `rejected`", "COLUMN"),
     ({**PAIR, "answers": ["a", "b"]}, "the answers are named twice", "leave `answers` out"),
     ({**SIDES}, "nothing says which answer is better", "scores, ranks, vote"),
     ({**SIDES, "scores": ["a", "b"], "vote": "v"}, "both `scores` and `vote`", "scores, ranks, vote"),

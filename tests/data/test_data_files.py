@@ -216,7 +216,7 @@ REFUSED = {
     "rows.jsonl.bz2": (b"BZh9", "cannot read this kind of file", "bunzip2 -k rows.jsonl.bz2"),
     "rows.jsonl.xz": (b"\xfd7zXZ", "cannot read this kind of file", "xz -dk rows.jsonl.xz"),
     "rows.zip": (b"PK\x03\x04", "cannot read this kind of file", "unzip rows.zip"),
-    "rows.tar.gz": (b"\x1f\x8b\x08", "cannot read this kind of file", "tar -xf rows.tar.gz"),
+    "rows.tar.gz": (b"\x1f\x8b\x08", "cannot read this kind of file", "tar -xkf rows.tar.gz"),
     "book.xlsx": (b"PK\x03\x04", "cannot read this kind of file", "pandas.read_excel"),
     "quotes.jsonl": (b"{'prompt': 'q', 'chosen': 'a', 'rejected': 'b'}\n", "quotes of a Python dict", "literal_eval"),
     "jq.jsonl": (b"\n".join(json.dumps(row, indent=1).encode() for row in rows(3)), "several lines each", "jq -c ."),

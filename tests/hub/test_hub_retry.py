@@ -83,6 +83,20 @@ def test_an_address_of_this_machine_where_no_server_runs_is_left_within_a_second
     assert (call.made, len(pauses)) == (attempts, attempts - 1)
 
 
+@pytest.mark.parametrize(("name", "attempts"), [("EAI_NONAME", 3), ("EAI_AGAIN", 8)])
+def test_a_host_whose_name_leads_nowhere_is_left_within_a_second(
+    name: str, attempts: int, pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "https://hub.example")
+    call = Call(http().ConnectError(f"[Errno {getattr(socket, name)}] Name or service not known"))
+    with pytest.raises(HubError, match="no answer") as said, translate_errors("me/x"):
+        repeat(call)
+    assert call.made == attempts
+    assert ("there is no host `hub.example`" in said.value.message) == (attempts == 3)
+    assert said.value.hint is not None
+    assert said.value.hint.startswith("unset HF_ENDPOINT, then") == (attempts == 3)
+
+
 def test_where_no_server_runs_the_hint_starts_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "pause", lambda seconds: None)
     with socket.socket() as taken:  # bound, but nothing listens

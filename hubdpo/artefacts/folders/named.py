@@ -22,6 +22,8 @@ MARKS = {
 """The file by which each kind of folder is known; the first that is there decides."""
 A_WHAT = {what: f"{'an' if what == 'adapter' else 'a'} {what}" for what in MARKS.values()}
 RAW_NAME = re.compile(r"\.(jsonl?|ndjson|csv|tsv|parquet|arrow|xlsx|txt|ya?ml)(\.(gz|zst|bz2|xz))?$", re.IGNORECASE)
+_ENDING = re.compile(r"(?<=.)\.[a-z][a-z0-9]*(\.(gz|zst|bz2|xz))?$", re.IGNORECASE)
+"""The ending of a file's name; `.1-8b` is none, as in `llama-3.1-8b`."""
 EXAMPLE_BASE = "Qwen/Qwen2-7B-Instruct"
 RELEASED = ("run", "merged model", "dataset", "sweep")
 """The kinds of folders that are published; of a sweep, its best run."""
@@ -109,11 +111,22 @@ def near_folder(ref: str) -> Instead | None:
 
 def raw_beside(path: Path) -> list[str]:
     """Return the files of raw data beside a path whose names are near to its own, then the only one there is."""
-    names = [each.name for each in _entries(path) if each.is_file() and RAW_NAME.search(each.name)]
-    rows = [name for name in names if not re.search(r"\.(txt|ya?ml)$|^(prepare|run|eval)", name, re.IGNORECASE)]
+    rows = [each.name for each in _raw_entries(path)]
     stems = {name.partition(".")[0]: name for name in rows}  # endings are alike, and would make all names near
     near = [stems[stem] for stem in difflib.get_close_matches(path.name.partition(".")[0], stems, n=1)]
     return [_spelled(path, name) for name in near or (rows if len(rows) == 1 else [])]
+
+
+def raw_here() -> list[str]:
+    """Return the files of raw data in the folder that the user is in, the newest first."""
+    return [each.name for each in sorted(_raw_entries(Path()), key=lambda each: -each.stat().st_mtime)]
+
+
+def _raw_entries(path: Path) -> list[os.DirEntry[str]]:
+    """Return the entries beside a path that are named like raw data, and not like what the stages write."""
+    no_rows = re.compile(r"\.(txt|ya?ml)$|^(prepare|run|eval)", re.IGNORECASE)
+    files = [each for each in _entries(path) if each.is_file() and RAW_NAME.search(each.name)]
+    return [each for each in files if not no_rows.search(each.name)]
 
 
 def raw_instead(ref: str) -> Instead | None:
@@ -129,7 +142,30 @@ def base_instead(ref: str) -> Instead:
 
 def unused(name: str, beside: Path) -> str:
     """Return `name` if there is no such path yet, else with the name of the file that it is made of."""
-    return name if not Path(name).exists() else f"{beside.name.partition('.')[0] or 'my'}-{name}"
+    return name if not os.path.lexists(name) else free(f"{beside.name.partition('.')[0] or 'my'}-{name}")
+
+
+def free(path: str) -> str:
+    """Return a path to write to: this one if it is not there yet, else one like it."""
+    return another(path) if os.path.lexists(path) else path
+
+
+def another(path: str) -> str:
+    """Return a path like this one that is not there yet: `run-2` for `run`, `rows-2.jsonl.gz` for `rows.jsonl.gz`.
+
+    It is in the folder that the user is in where that of the path is not there, or takes no files of this user.
+    """
+    path = path.rstrip("/") or path
+    folder, slash, name = path.rpartition("/")
+    if slash and "://" not in path:
+        place = folder or slash
+        if not os.path.isdir(place) or not os.access(place, os.W_OK | os.X_OK):  # noqa: PTH112
+            folder = slash = ""
+    ending = _ENDING.search(name)
+    stem = name[: ending.start()] if ending else name
+    names = (name, *(f"{stem}-{number}{ending[0] if ending else ''}" for number in range(2, 1000)))
+    others = (f"{folder}{slash}{each}" for each in names)
+    return next((each for each in others if each != path and not os.path.lexists(each)), path)
 
 
 def _is_same(one: str | Path, other: str | Path) -> bool:

@@ -142,17 +142,27 @@ def _is_locked_by(handle: int, scratch: Path) -> bool:
 def _make(scratch: Path) -> None:
     """Create the folder. An existing one must be ours: its name is predictable, and its content will be deleted."""
     try:
-        scratch.mkdir(mode=0o700)
+        with made_in(scratch.parent):
+            scratch.mkdir(mode=0o700)
     except FileExistsError:
         with contextlib.suppress(FileNotFoundError):
             found = scratch.lstat()
             if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
                 raise _not_ours(scratch) from None
+
+
+@contextlib.contextmanager
+def made_in(place: Path) -> Iterator[None]:
+    """Raise MachineError if the body may not make a folder in `place`, and ConfigError if nobody can."""
+    try:
+        yield
+    except PermissionError:
+        raise MachineError(f"this user cannot write in `{place}`", hint="use `--output-dir DIR`") from None
     except FileNotFoundError:
-        if not scratch.parent.is_dir():
+        if not place.is_dir():
             raise
         # such as /proc, which is there and takes no folder
-        raise ConfigError(f"no folder can be made in `{scratch.parent}`", hint="give another `--output-dir`") from None
+        raise ConfigError(f"no folder can be made in `{place}`", hint="use `--output-dir DIR`") from None
 
 
 def _not_ours(scratch: Path) -> ConfigError:

@@ -13,9 +13,21 @@ from pathlib import Path
 
 from hubdpo.artefacts.folders import storage
 from hubdpo.artefacts.folders.publication import finish, is_begun, make_target, put_in_place
-from hubdpo.artefacts.folders.scratch import LOCK, beside, empty, entries, held, inside, removed, sweep, told_of_removal
+from hubdpo.artefacts.folders.scratch import (
+    LOCK,
+    beside,
+    empty,
+    entries,
+    held,
+    inside,
+    made_in,
+    removed,
+    sweep,
+    told_of_removal,
+)
 from hubdpo.artefacts.manifests.manifest import PREPARE_FILE
 from hubdpo.errors import ConfigError
+from hubdpo.machine.refusals import existing
 
 
 @dataclass
@@ -65,7 +77,8 @@ def real_place(target: str) -> Path:
 def _local_workspace(target: Path, last: str) -> Iterator[Workspace]:
     """Work inside an existing target, which may be a mount point, or beside a new one."""
     made = [folder for folder in target.parents if not folder.exists()]
-    target.parent.mkdir(parents=True, exist_ok=True)
+    with made_in(existing(target.parent)):
+        target.parent.mkdir(parents=True, exist_ok=True)
     try:
         sweep(target.parent)
         there = target.is_dir()

@@ -27,7 +27,7 @@ FIRST, SECOND = frozenset(("left", "first", "model_a")), frozenset(("right", "se
 MODEL = frozenset(("model", "models"))
 OF_MODELS = frozenset(("winner", "score", "scores", "rating", "ratings", "elo", "rank", "reward", "tokens", "length"))
 """Words of columns that say something about a model other than its name."""
-LABELS_HINT = "--labels first=1,second=2,tie=0; for one answer a row --labels good=1,bad=0"
+LABELS_HINT = "--labels first=1,second=2,tie=0, or --labels good=1,bad=0"
 LONGEST_WORD = 100
 """Characters of the longest answer that could be confused with the word of a vote."""
 LONGEST_TIE = 30

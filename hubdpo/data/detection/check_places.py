@@ -14,7 +14,7 @@ from hubdpo.config.name_values import read_pairs, write_pairs
 from hubdpo.data.converters.columns import Speech
 from hubdpo.data.converters.places import Place, listed
 from hubdpo.data.detection.detect import MOST_FIELDS, Look
-from hubdpo.data.detection.keys import as_map
+from hubdpo.data.detection.keys import as_list, as_map
 from hubdpo.data.detection.names import near_name
 from hubdpo.data.detection.suggest import suggest
 from hubdpo.data.pairs.example import Row
@@ -34,7 +34,7 @@ def check_places(source: SourceConfig, mapping: dict[str, str] | None, seen: Loo
             if path in seen.fields or any(place.value(row) is not None for row in seen.examples):
                 continue
             if place.column not in seen.fields:
-                raise _no_column(mapping, name, place, seen)
+                raise _no_column(source, mapping, name, place, seen)
             raise _no_value(name, place, seen)
     for name in ("answers", "scores", "ranks") if len(source.answers) == 1 else ():
         for path in getattr(source, name):
@@ -74,7 +74,7 @@ def _quoted(names: Iterable[str]) -> str:
     return console.listed((f"`{name}`" for name in names), MOST_FIELDS)
 
 
-def _no_column(mapping: dict[str, str] | None, name: str, place: Place, seen: Look) -> DataError:
+def _no_column(source: SourceConfig, mapping: dict[str, str] | None, name: str, place: Place, seen: Look) -> DataError:
     problem = f"{seen.name}: no row has a column `{place.column}`; the rows have {seen.columns}"
     if mapping is not None:
         missing = [column for column in mapping.values() if Place.of(column).column not in seen.fields]
@@ -84,8 +84,17 @@ def _no_column(mapping: dict[str, str] | None, name: str, place: Place, seen: Lo
     if len(parts) > 1 and all(Place.of(part).column in seen.fields for part in parts):
         return DataError(problem, hint=" ".join(f"{flag} {shlex.quote(part)}" for part in parts))
     near = near_name(place.column, seen.fields)
-    path = place.path.replace(place.column, near, 1) if near else OPEN
+    path = place.path.replace(place.column, near, 1) if near else _left(source, name, seen) or OPEN
     return DataError(problem, hint=f"{flag} {shlex.quote(path)}")
+
+
+def _left(source: SourceConfig, name: str, seen: Look) -> str | None:
+    """Return the column that rows of this shape have for an option, or the only one that no option names."""
+    named = [path for option in PLACES for path in as_list(getattr(source, option))]
+    free = [column for column in seen.fields if column not in named]
+    suggested = as_list((suggest(seen.examples).keys or {}).get(name))
+    found = suggested if len(suggested) == 1 and suggested[0] in free else free
+    return str(found[0]) if len(found) == 1 else None
 
 
 def _corrected(mapping: dict[str, str], missing: Sequence[str], seen: Look) -> str:

@@ -6,8 +6,10 @@ import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from hubdpo import console
+from hubdpo.artefacts.folders.named import unused
 from hubdpo.artefacts.manifests.prepare import IN_MEMORY
 from hubdpo.data.converters import CONVERTERS, Convert, Row
 from hubdpo.data.converters.prompts import names_in, system_columns
@@ -98,7 +100,7 @@ def detect_all(looks: Sequence[Look], *, alone: bool = True) -> list[str]:
     for file in looks:
         if len(file.fitting) == 1:
             certain.setdefault(file.fitting[0], []).append(file)
-    names = [_choose(file, certain) for file in looks]
+    names = [_choose(file, certain, looks) for file in looks]
     for name in dict.fromkeys(names):
         files = [file for file, chosen in zip(looks, names, strict=True) if chosen == name]
         _report(name, files, alone=alone and len({*names}) == 1)
@@ -123,7 +125,7 @@ def first_converted(convert: Convert, rows: Iterable[Row]) -> Converted | None:
     return None
 
 
-def _choose(file: Look, certain: dict[str, list[Look]]) -> str:
+def _choose(file: Look, certain: dict[str, list[Look]], looks: Sequence[Look]) -> str:
     candidates = file.fitting
     if len(candidates) > 1:
         candidates = [name for name in candidates if name in certain]
@@ -135,10 +137,10 @@ def _choose(file: Look, certain: dict[str, list[Look]]) -> str:
         ]
     if len(candidates) == 1:
         return candidates[0]
-    raise _no_converter(file, certain)
+    raise _no_converter(file, certain, looks)
 
 
-def _no_converter(file: Look, certain: dict[str, list[Look]]) -> DataError:
+def _no_converter(file: Look, certain: dict[str, list[Look]], looks: Sequence[Look]) -> DataError:
     where = f"{file.name}: " if certain or file.source else ""
     if not file.fields:
         rows = f"{file.seen:,} rows without a field" if file.seen else "no rows"
@@ -149,7 +151,12 @@ def _no_converter(file: Look, certain: dict[str, list[Look]]) -> DataError:
             f"{where}several converters fit these rows: {fitting}",
             hint=" or ".join(f"--converter {name}" for name in file.by_use),
         )
-    return _unfit(file, f"{where}no converter fits")
+    problem = _unfit(file, f"{where}no converter fits")
+    if any(not file.fields.keys() <= other.fields.keys() for other in looks if other.fields):
+        # the options of one would be those of all
+        problem.message += "; other sources have other columns, so each needs a description"
+        problem.hint = _describe(list(dict.fromkeys(look.source for look in looks)))
+    return problem
 
 
 def _reads(file: Look, name: str) -> str:
@@ -163,9 +170,6 @@ def _unfit(file: Look, problem: str) -> DataError:
     """Return the error for rows of another shape, with the converters that fit or options that may read them."""
     fitting = " or ".join(f"--converter {name}" for name in file.fitting)
     suggestion = Suggestion(advice=fitting) if fitting else suggest(file.examples)
-    hint = f"hubdpo prepare --describe {shlex.quote(file.source)} > data.yaml"
-    if not file.source or file.source.startswith(IN_MEMORY):
-        hint = "--describe"
     needs = ""
     if suggestion.finding and not suggestion.tells_better:
         needs = (
@@ -174,8 +178,19 @@ def _unfit(file: Look, problem: str) -> DataError:
         )
     return DataError(
         f"{problem}; the rows have {file.columns}{_empty_columns(file)}{suggestion.finding}{needs}",
-        hint=suggestion.hint or hint,
+        hint=suggestion.hint or _describe([file.source]),
     )
+
+
+def _describe(sources: Sequence[str]) -> str:
+    """Return the command that writes the description of sources to a file that is not there yet.
+
+    Rows in memory have none.
+    """
+    if not sources[0] or sources[0].startswith(IN_MEMORY):
+        return "--describe"
+    target = unused("data.yaml", Path(sources[0]))
+    return f"hubdpo prepare --describe {shlex.join(sources)} > {shlex.quote(target)}"
 
 
 def _empty_columns(file: Look) -> str:

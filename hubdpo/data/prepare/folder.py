@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from fsspec.implementations.local import LocalFileSystem
 
+from hubdpo import console
 from hubdpo.artefacts.folders import storage
 from hubdpo.artefacts.folders.kinds import read_dataset_folder
 from hubdpo.artefacts.folders.scratch import entries
 from hubdpo.artefacts.folders.walk import files_below
 from hubdpo.artefacts.manifests.manifest import LOCAL_ONLY, PREPARE_FILE
-from hubdpo.artefacts.manifests.prepare import PrepareManifest
+from hubdpo.artefacts.manifests.prepare import PrepareManifest, Source
 from hubdpo.data.raw.raw_file import RawFile
 from hubdpo.errors import ArtefactError, ConfigError
 
@@ -52,15 +54,20 @@ def _place(place: str) -> str:
     return os.path.realpath(place)
 
 
-def up_to_date(target: str, fingerprint: str, *, overwrite: bool) -> PrepareManifest | None:
+def up_to_date(target: str, fingerprint: str, sources: Sequence[Source], *, overwrite: bool) -> PrepareManifest | None:
     """Return the manifest of a folder that is up to date, None for a folder that may be written.
 
+    A dataset that will be replaced by one of these `sources` is named.
     Raise ArtefactError if a file was edited, or was not written by prepare, unless `overwrite`.
     """
     if storage.is_url(target):
-        return _remote_up_to_date(target, fingerprint, overwrite=overwrite)
+        return _remote_up_to_date(target, fingerprint, sources, overwrite=overwrite)
     folder = Path(target)
-    if not entries(folder) or overwrite:
+    if not entries(folder):
+        return None
+    if overwrite:
+        with contextlib.suppress(ArtefactError):
+            _report_replaced(target, PrepareManifest.parse((folder / PREPARE_FILE).read_bytes(), PREPARE_FILE), sources)
         return None
     try:
         manifest = read_dataset_folder(folder)
@@ -74,10 +81,26 @@ def up_to_date(target: str, fingerprint: str, *, overwrite: bool) -> PrepareMani
         raise ArtefactError(
             f"`{foreign[0]}` was not written by prepare", hint="move it away, or add `--overwrite` to lose it"
         )
-    return manifest if manifest.fingerprint == fingerprint else None
+    if manifest.fingerprint == fingerprint:
+        return manifest
+    _report_replaced(target, manifest, sources)
+    return None
 
 
-def _remote_up_to_date(target: str, fingerprint: str, *, overwrite: bool) -> PrepareManifest | None:
+def _report_replaced(target: str, old: PrepareManifest, sources: Sequence[Source]) -> None:
+    """Name what a folder holds that will be replaced; warn if it was made from others than these sources."""
+    names = dict.fromkeys(source.name for source in old.sources)
+    pairs = console.counted(sum(old.splits.values()), "pair")
+    told = f"`{target}` will be replaced: it holds {pairs} of {console.listed(names)}"
+    if names.keys() == {source.name for source in sources}:
+        console.info(told)
+    else:
+        console.warn(f"{told}; another `--output-dir` keeps both")
+
+
+def _remote_up_to_date(
+    target: str, fingerprint: str, sources: Sequence[Source], *, overwrite: bool
+) -> PrepareManifest | None:
     """Like `up_to_date`; a folder that may be written is emptied.
 
     Only a folder with the manifest of an earlier run, or the mark of one that did not end, is emptied.
@@ -88,6 +111,7 @@ def _remote_up_to_date(target: str, fingerprint: str, *, overwrite: bool) -> Pre
         found = PrepareManifest.parse(system.cat_file(manifest), manifest)
         if found.fingerprint == fingerprint and not overwrite:
             return found
+        _report_replaced(target, found, sources)
     elif system.exists(path) and system.ls(path) and not system.exists(mark):
         raise _foreign(target)
     storage.remove_folder(target)

@@ -32,6 +32,7 @@ from hubdpo.config.takes import takes
 from hubdpo.data.clean.decide import SPLITS, decide
 from hubdpo.data.clean.keys import ROW_KEY
 from hubdpo.data.clean.near_duplicates import PERMUTATIONS
+from hubdpo.data.language import code_of
 from hubdpo.data.prepare.accounts import accounts_of, check_sources, make_funnel
 from hubdpo.data.prepare.convert_piece import Task, convert_piece
 from hubdpo.data.prepare.describe import describe_files
@@ -121,7 +122,7 @@ def _prepare(
     if not config.dry_run and not config.stops_early and may_hold_files(config.output_dir):
         sources = list(map(RawFile.source, files))
         wanted = fingerprint_of(sources, settings)
-        if (ready := up_to_date(config.output_dir, wanted, overwrite=config.overwrite)) is not None:
+        if (ready := up_to_date(config.output_dir, wanted, sources, overwrite=config.overwrite)) is not None:
             check_unchanged(files)
             console.info(f"{config.output_dir} is up to date")
             return ready
@@ -228,7 +229,8 @@ def _check_facts(config: PrepareConfig, card: SourceCard) -> None:
             near = near_licence(config.license)
             hint = f"did you mean `--license {near}`?" if near else "--license unknown, or the id of another licence"
         elif finding.field == "language" and config.language:
-            hint = "--language en, or another code of ISO 639-1 (two letters) or ISO 639-3 (three)"
+            codes = [code for language in config.language if (code := code_of(language))]
+            hint = " ".join(f"--language {code}" for code in codes) or "leave `--language` out"
         raise ConfigError(f"`{finding.field}` of the card {finding.message}", hint=hint)
 
 

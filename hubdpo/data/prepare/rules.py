@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from hubdpo import console
@@ -17,6 +17,7 @@ from hubdpo.config.description import SourceConfig
 from hubdpo.data.clean.screen import SIDES, Screen, list_columns
 from hubdpo.data.converters import ANSWERS, Convert, Converter, ConvertMany, ConvertOptions
 from hubdpo.data.converters.cells import is_list_of_texts, is_object_with_text
+from hubdpo.data.converters.places import Place
 from hubdpo.data.converters.vote_columns import ONE_OF_THREE
 from hubdpo.data.detection.check_numbers import check_numbers
 from hubdpo.data.detection.check_options import check_score_field, check_votes, models_read
@@ -117,7 +118,7 @@ def make_rules(
         _warn_of_split_column(file, config)
     _warn_of_unused_options(config, files, converters)
     columns = {column: None for file in files for column in file.seen.fields}
-    _check_keep(config, pieces, columns)
+    _check_columns(config, pieces, columns)
     keep = [*config.keep, *(column for column in attribution if column in columns and column not in config.keep)]
     if config.keep_scores:
         if clash := [name for name in keep if name in SCORES]:
@@ -254,16 +255,23 @@ def _warn_of_unused_options(config: PrepareConfig, files: Sequence[LookedAt], co
             console.warn(f"`{flag}` is not used: no {needs} is read by {names}")
 
 
-def _check_keep(config: PrepareConfig, pieces: list[Piece], columns: dict[str, None]) -> None:
-    """Raise DataError if no row of any file has a column of `--keep`; if the first rows lack it, all are read."""
-    missing = {name for name in config.keep if name not in columns}
+def _check_columns(config: PrepareConfig, pieces: list[Piece], columns: dict[str, None]) -> None:
+    """Raise DataError if no row has a column of `--keep` or `--split`; if the first rows lack it, all are read."""
+    split = SplitColumn.of(config.split)
+    of_split = [Place.of(split.place).column] if split is not None and split.asked else []
+    missing = {name for name in (*config.keep, *of_split) if name not in columns}
     for row in (row for piece in pieces if missing for row in PieceReader(piece, max_line_bytes=config.max_line_bytes)):
         missing -= (row.value or {}).keys()
         if not missing:
             return
-    for name in config.keep:
-        if name in missing:
-            near = near_name(name, columns) or next(iter(difflib.get_close_matches(name, columns, n=1)), None)
-            have = console.listed((f"`{column}`" for column in columns), MOST_FIELDS)
-            hint = f"--keep {shlex.quote(near)}" if near else "leave it out, or give the name as the rows have it"
-            raise DataError(f"`--keep {name}`: no row has a column `{name}`; the rows have {have}", hint=hint)
+    have = console.listed((f"`{column}`" for column in columns), MOST_FIELDS)
+    for option, names in (("--keep", config.keep), ("--split", of_split)):
+        if absent := [name for name in names if name in missing]:
+            right = dict.fromkeys(name if name in columns else _near_column(name, columns) for name in names)
+            hint = " ".join(f"{option} {shlex.quote(name)}" for name in right if name)
+            problem = f"`{option} {absent[0]}`: no row has a column `{absent[0]}`; the rows have {have}"
+            raise DataError(problem, hint=hint or f"leave `{option}` out")
+
+
+def _near_column(name: str, columns: Collection[str]) -> str | None:
+    return near_name(name, columns) or next(iter(difflib.get_close_matches(name, columns, n=1)), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import sys
@@ -14,8 +15,10 @@ from fsspec.implementations.local import LocalFileSystem
 
 from hubdpo import console
 from hubdpo.artefacts.folders import storage
-from hubdpo.artefacts.folders.named import folder_of, raw_instead
+from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG, CONFIG
+from hubdpo.artefacts.folders.named import A_WHAT, folder_of, raw_instead, what_is
 from hubdpo.artefacts.folders.walk import files_below, matching
+from hubdpo.artefacts.formats.bounded import read_object
 from hubdpo.config.repo_id import is_repo_id
 from hubdpo.data.raw.raw_file import ENDINGS, READS, STDIN, TABLES, RawFile
 from hubdpo.data.raw.rows import BLOCK
@@ -24,10 +27,11 @@ from hubdpo.data.raw.sources.kinds import check_kind
 from hubdpo.data.raw.sources.state import let_clock_tick, state_of
 from hubdpo.data.raw.split_names import is_split_name, split_of
 from hubdpo.data.raw.text.encodings import is_utf8
-from hubdpo.errors import DataError, HubError, Instead
+from hubdpo.errors import DataError, HubdpoError, HubError, Instead
 from hubdpo.hub.client import download, exists, resolve, resolve_address
 from hubdpo.hub.failures import translate_errors
 from hubdpo.hub.reference import DATASETS, HUB
+from hubdpo.hub.transport import PUBLIC_HUB, hub_address
 from hubdpo.secrets import known_secrets
 
 NOT_ROWS = frozenset({
@@ -35,6 +39,14 @@ NOT_ROWS = frozenset({
     "dataset_dict.json", "state.json",
 })  # fmt: skip
 """Files that hubdpo and `datasets` write beside the rows."""
+
+MOST_PARTS = 8
+"""Words that a name with spaces may have."""
+_PAGE = re.compile(
+    r"(?P<hub>https?://[^/]+)/datasets/(?P<repo>[^/?#]+/[^/?#]+)"
+    r"(?:/viewer[^?#]*|/(?:blob|tree)/(?P<revision>[^/?#]+)(?P<path>/[^?#]+)?)?/?(?:[?#].*)?"
+)
+"""The address of a page of a dataset, or of a file of it, in a browser."""
 
 
 def find_sources(
@@ -46,6 +58,7 @@ def find_sources(
     description of all these sources, and `first` the number of the first file. stdin is copied to the folder `scratch`.
     Raise DataError if a source is missing, empty, unreadable or of an unknown kind.
     """
+    _check_spaces(sources)
     found = [
         replace(file, argument=source, encoding=None if file.kind in TABLES else encoding, described=described)
         for source in sources
@@ -72,6 +85,8 @@ def _expand(source: str, scratch: str) -> list[RawFile]:
         return _from_hub(source)
     if source.startswith(HUB):
         return _from_other_repo(source)
+    if meant := _address_of_page(source):
+        raise DataError(f"`{source}` is a page of the Hub, not a file", hint=Instead(source, meant))
     if storage.is_url(source):
         return _from_url(source)
     if not source.strip():
@@ -79,6 +94,8 @@ def _expand(source: str, scratch: str) -> list[RawFile]:
     path = Path(source)
     if any(config.name == path.name for config in read_configs(path.parent / CARD_FILE)):  # as on the Hub
         return _from_dataset(path.parent, source, path.name)
+    if path.is_dir() or path.name in (CONFIG, ADAPTER_CONFIG):
+        _refuse_model(path, source)
     if path.is_dir():
         return _from_dataset(path, source)
     if path.exists():
@@ -90,10 +107,53 @@ def _expand(source: str, scratch: str) -> list[RawFile]:
                 f"source not found: {source}; a dataset on the Hub has `{DATASETS}` before its name",
                 hint=Instead(source, f"{DATASETS}{source}"),
             )
-        raise DataError(
-            f"source not found: {source}", hint=raw_instead(source) or f"ls {shlex.quote(str(folder_of(path)))}"
-        )
+        raise DataError(f"source not found: {source}", hint=_raw_or_list(source))
     return [_from_path(Path(match)) for match in matches if Path(match).is_file()]
+
+
+def _address_of_page(source: str) -> str | None:
+    """Return the address of what a page of the Hub shows, None for any other address."""
+    page = _PAGE.fullmatch(source)
+    if page is None or page["hub"] not in (PUBLIC_HUB, "https://hf.co", hub_address()):
+        return None
+    revision = f"@{page['revision']}" if page["revision"] not in (None, "main") else ""
+    return f"{DATASETS}{page['repo']}{revision}{page['path'] or ''}"
+
+
+def _check_spaces(sources: Sequence[str]) -> None:
+    """Raise DataError for sources that are the parts of one name with spaces, which was not in quotes."""
+    for first, source in enumerate(sources):
+        parts = sources[first : first + MOST_PARTS] if not Path(source).exists() else []
+        for number in range(2, len(parts) + 1):
+            if Path(name := " ".join(parts[:number])).exists():
+                problem = f"source not found: {source}; the name `{name}` has spaces, so it needs quotes"
+                raise DataError(problem, hint=Instead(name, name))
+
+
+def _refuse_model(path: Path, source: str) -> None:
+    """Raise DataError for a folder that holds a run or a model, and for the configuration of one."""
+    what = what_is(path if path.is_dir() else path.parent)
+    if (
+        what is None
+        or what == "dataset"
+        or (what == "model" and not _is_config(path / CONFIG if path.is_dir() else path))
+    ):
+        return
+    problem = f"`{source}` is {A_WHAT[what]}" if path.is_dir() else f"`{source}` is a file of {A_WHAT[what]}"
+    raise DataError(f"{problem}, not raw data", hint=_raw_or_list(source))
+
+
+def _is_config(path: Path) -> bool:
+    """Return whether a file is the configuration of a model, as transformers writes it."""
+    try:
+        return not {"architectures", "model_type"}.isdisjoint(read_object(path))
+    except HubdpoError:
+        return False
+
+
+def _raw_or_list(source: str) -> str:
+    """Return the raw data that is here in place of a source, or the command that lists what is here."""
+    return raw_instead(source) or f"ls {shlex.quote(str(folder_of(Path(source))))}"
 
 
 def _from_path(path: Path) -> RawFile:
@@ -200,7 +260,7 @@ def _from_other_repo(source: str) -> list[RawFile]:
             return _from_url(source)
         address = source.removeprefix(HUB).removeprefix("models/")  # fsspec knows no `models/`
         if not exists(uri.id, "model") and exists(uri.id, "dataset"):
-            raise HubError(f"`{uri.id}` is a dataset", hint=f"{DATASETS}{address}")
+            raise HubError(f"`{uri.id}` is a dataset", hint=Instead(source, f"{DATASETS}{address}"))
         resolve(uri.id, uri.revision)
         return _from_url(HUB + address)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import orjson
 
 from hubdpo.artefacts.folders import storage
-from hubdpo.artefacts.folders.named import raw_instead
+from hubdpo.artefacts.folders.named import free, raw_instead
 from hubdpo.data.raw.raw_file import HEAD_BYTES, KINDS, PACKED, READS, TABLES, RawFile, plain_name
 from hubdpo.data.raw.text.delimited import form_of, has_equal_rows
 from hubdpo.data.raw.text.encodings import marked_encoding, unmarked_utf16
@@ -23,27 +23,24 @@ MAGIC = {
 }  # fmt: skip
 """The first bytes of binary files."""
 OPENED_BY = {
-    ".tar": "tar -xf", ".tar.gz": "tar -xf", ".tgz": "tar -xf", ".tar.zst": "tar -xf", ".bz2": "bunzip2 -k",
+    ".tar": "tar -xkf", ".tar.gz": "tar -xkf", ".tgz": "tar -xkf", ".tar.zst": "tar -xkf", ".bz2": "bunzip2 -k",
     ".xz": "xz -dk", ".zip": "unzip", ".7z": "7z x", ".xlsx": "",
 }  # fmt: skip
-"""Commands for files that hold others, by the ending of their names."""
+"""Commands for files that hold others, by the ending of their names; none replaces a file that is there."""
 STATE, INDICES = "state.json", "indices.arrow"
 
 
 def check_kind(file: RawFile) -> None:
     """Raise DataError for a file of an unknown kind, an empty one, and one whose content its name does not fit."""
     if file.kind not in KINDS:
-        likely, path = likely_kind(file.head()), Path(file.typed)
+        likely = likely_kind(file.head())
         if likely is None:
             hint = _opening_command(file)
             raise DataError(
                 f"cannot read this kind of file: {file.name}" + ("" if hint else f"; {READS}"),
                 hint=hint or raw_instead(file.argument) or "hubdpo prepare --help",
             )
-        raise DataError(
-            f"cannot read this kind of file: {file.name}; its content looks like {likely}",
-            hint=f"cp {shlex.quote(str(path))} {shlex.quote(str(path.with_name(path.stem + likely)))}",
-        )
+        raise _other_kind(file, f"cannot read this kind of file: {file.name}; its content looks like {likely}", likely)
     is_table, is_packed = file.kind in TABLES, file.path.lower().endswith(PACKED)
     if is_table and is_packed:
         command = "gunzip" if file.path.lower().endswith(".gz") else "unzstd"
@@ -52,10 +49,19 @@ def check_kind(file: RawFile) -> None:
         )
     if storage.size_of(file.path) == 0:
         raise DataError(f"the file is empty: {file.name}", hint=f"ls -l {shlex.quote(file.typed)}")
+    if is_table and not any(map(file.head().startswith, MAGIC)) and (likely := likely_kind(file.head())):
+        raise _other_kind(file, f"the file is no {file.kind}, as it is called; its content looks like {likely}", likely)
     if file.kind == ".arrow" and not storage.is_url(file.path):
         refuse_selection(Path(file.path))
     if not is_table and not is_packed:
         refuse_binary(file)
+
+
+def _other_kind(file: RawFile, problem: str, kind: str) -> DataError:
+    """Return the error for a file that is called otherwise than its content is."""
+    path = Path(file.typed)
+    copy = free(str(path.with_name(path.stem + kind)))
+    return DataError(problem, hint=f"cp {shlex.quote(str(path))} {shlex.quote(copy)}")
 
 
 def _opening_command(file: RawFile) -> str | None:
@@ -63,7 +69,7 @@ def _opening_command(file: RawFile) -> str | None:
     typed = shlex.quote(file.typed)
     ending = next((ending for ending in OPENED_BY if file.name.lower().endswith(ending)), None)
     if ending == ".xlsx":
-        new = f"{Path(file.name).stem}.jsonl"
+        new = free(f"{Path(file.name).stem}.jsonl")
         code = f"import pandas; pandas.read_excel({file.typed!r}).to_json({new!r}, orient='records', lines=True)"
         return f"python -c {shlex.quote(code)}"
     return f"{OPENED_BY[ending]} {typed}" if ending else None
@@ -110,7 +116,7 @@ def refuse_binary(file: RawFile) -> None:
 def rename_command(file: RawFile, ending: str) -> str:
     """Return the command that appends an ending to a file's name, or removes `.gz` or `.zst` if it is empty."""
     path = file.typed
-    return f"mv {shlex.quote(path)} {shlex.quote(path + ending if ending else plain_name(path))}"
+    return f"mv {shlex.quote(path)} {shlex.quote(free(path + ending if ending else plain_name(path)))}"
 
 
 def refuse_selection(path: Path) -> None:
@@ -123,7 +129,7 @@ def refuse_selection(path: Path) -> None:
     if indices_name is None:
         return
     rows, indices = (f"Dataset.from_file({str(folder / name)!r})" for name in ("dataset.arrow", indices_name))
-    new = f"{folder.resolve().name}-selected.parquet"
+    new = free(f"{folder.resolve().name}-selected.parquet")
     raise DataError(
         f"the folder {folder.name} selects rows of its data by {indices_name}, as early versions of `datasets` saved "
         "them; write the selected rows alone (`.flatten_indices()` where the dataset was made)",

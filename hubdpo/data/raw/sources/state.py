@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hubdpo.artefacts.folders import storage
-from hubdpo.errors import DataError
+from hubdpo.errors import DataError, Instead
 
 if TYPE_CHECKING:
     from hubdpo.data.raw.raw_file import RawFile
@@ -41,7 +41,8 @@ def state_of(path: str, name: str) -> State:
         return tuple(sorted((key, str(value)) for key, value in facts.items() if key in URL_FACTS))
     try:
         if not stat.S_ISREG(Path(path).stat().st_mode):  # opening a pipe would wait
-            raise DataError(f"{name} is a pipe or device, not a file", hint="COMMAND | hubdpo prepare - -o DIR")
+            problem = f"{path} is a pipe or device, not a file; `-` reads what is piped into hubdpo"
+            raise DataError(problem, hint=Instead(path, "-"))
         with Path(path).open("rb") as stream:
             info = os.fstat(stream.fileno())  # a network file system asks its server when a file is opened
     except PermissionError:

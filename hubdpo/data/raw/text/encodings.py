@@ -72,8 +72,8 @@ def not_utf8(name: str, sample: bytes, where: str = "") -> DataError:
         return DataError(f"the text is not UTF-8: {name}{where}", hint="--encoding NAME, as whoever wrote it can say")
     also = f" (or {', '.join(others)})" if others else ""
     return DataError(
-        f"the text is not UTF-8 but perhaps {likely}{also}: {name}{where}",
-        hint=f"--encoding {likely}, and look at rows with --explain 3",
+        f"the text is not UTF-8 but perhaps {likely}{also}: {name}{where}; `--explain 3` shows whether it is",
+        hint=f"--encoding {likely}",
     )
 
 
