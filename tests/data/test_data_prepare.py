@@ -178,7 +178,7 @@ def test_kept_columns_are_text(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("have", "asked", "hint"),
-    [("src", "scr", "--keep src"), ("Source", "source", "--keep Source"), ("a", "z", "leave it")],
+    [("src", "scr", "--keep src"), ("Source", "source", "--keep Source"), ("a", "z", "leave `--keep` out")],
 )
 def test_a_column_to_keep_that_no_row_has_is_refused_with_the_one_that_is_meant(
     tmp_path: Path, have: str, asked: str, hint: str
