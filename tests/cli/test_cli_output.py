@@ -113,15 +113,10 @@ def test_load_takes_the_prompt_as_a_word_or_an_option(
     assert runner.invoke(app, ["load", "alice/run", *words]).stdout == "alice/run: What is it?\n"
 
 
-@pytest.mark.parametrize("words", [[""], ["--prompt", ""]])
-def test_load_asks_an_empty_prompt_that_is_given(
-    words: list[str], runner: CliRunner, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from hubdpo.model.adapters import load
-
-    monkeypatch.setattr(load, "load_adapter", lambda adapter: adapter)
-    monkeypatch.setattr(load, "answer", lambda loaded, prompt, *, max_new_tokens: f"asked {prompt!r}")
-    assert runner.invoke(app, ["load", "alice/run", *words]).stdout == "asked ''\n"
+@pytest.mark.parametrize("words", [[""], ["--prompt", ""], [" \n"]])
+def test_load_refuses_an_empty_prompt_before_it_loads(words: list[str], runner: CliRunner) -> None:
+    done = runner.invoke(app, ["load", "alice/run", *words])
+    assert (done.exit_code, "the prompt is empty" in done.stderr) == (2, True)
 
 
 def test_load_refuses_two_prompts_before_it_loads(runner: CliRunner) -> None:
