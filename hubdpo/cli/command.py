@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from hubdpo import console
-from hubdpo.artefacts.folders.named import check_named
+from hubdpo.artefacts.folders.named import check_named, what_is
 from hubdpo.cli.help import starting_with
 from hubdpo.cli.retyped import put_right
 from hubdpo.cli.several import OUTPUT_PANEL
@@ -107,10 +107,17 @@ def command(model: type[Config] | None = None, *, stopped: str | None = AGAIN) -
 
 
 def check_places(config: Config) -> None:
-    """Raise ArtefactError for an option that names a folder of another kind, or one that is not there.
+    """Raise ArtefactError for an option that names a folder of another kind, or one that is not there, and ConfigError
+    for a base and a dataset in each other's place.
 
     What reads the folders says the same, seconds later: it has libraries to import first.
     """
+    base, data = (str(getattr(config, name, None) or "") for name in ("model_name_or_path", "dataset"))
+    if base and data and what_is(Path(base)) == "dataset" and what_is(Path(data)) in ("model", "merged model"):
+        raise ConfigError(
+            f"`{base}` is a dataset and `{data}` a model, so they are exchanged",
+            hint=f"--model-name-or-path {shlex.quote(data)} --dataset {shlex.quote(base)}",
+        )
     for name in type(config).model_fields:
         given = getattr(config, name)
         for place in given if isinstance(given, list) else [given]:

@@ -127,6 +127,7 @@ MISTAKES = [
     (f"{TRAIN} --loss-type sigmod", "there is no `sigmod`", f"hubdpo {TRAIN} --loss-type sigmoid"),
     (f"{TRAIN} --device cuda", "no CUDA device is found", f"hubdpo {TRAIN} --device cpu"),
     (f"{TRAIN} --optim paged_adamw_8bit", "needs a CUDA device", f"hubdpo {TRAIN} --optim adamw_torch_fused"),
+    ("train --model-name-or-path data --dataset tiny -o new", "so they are exchanged", f"hubdpo {TRAIN}"),
     ("train tiny data -o new", "unexpected arguments: `tiny`, `data`", f"hubdpo {TRAIN}"),
     (
         "train data tiny -o new --adapter=x run",
