@@ -35,8 +35,8 @@ WRITTEN = {
     "an empty name": (f"{ITEM}name: ' '\n", "option `name` is not valid: it is empty", "leave `name` out"),
     "an empty split": (f"{TOP}split: ''\n", "option `split` in .* is not valid: it is empty", "leave `split` out"),
     "an answer twice": (f"{TOP}prompt: q\nanswers: [a, a]\nvote: v\n", "`a` is named twice, in `answers`\n", "COLUMN"),
-    "both sides": (f"{TOP}prompt: q\nchosen: a\nrejected: a\n", "twice, in `chosen` and `rejected`", "^rejected: COLUMN$"),
-    "the prompt as an answer": (f"{TOP}prompt: a\nchosen: a\nrejected: b\n", "in `prompt` and `chosen`", "^chosen: COLUMN$"),
+    "both sides": (f"{TOP}prompt: q\nchosen: a\nrejected: a\n", "twice, in `chosen` and `rejected`", "rejected: COL"),
+    "the prompt as an answer": (f"{TOP}prompt: a\nchosen: a\nrejected: b\n", "in `prompt` and `chosen`", "chosen: COL"),
 }  # fmt: skip
 
 
