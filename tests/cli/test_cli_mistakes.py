@@ -41,7 +41,7 @@ MISTAKES = [
     (
         "prepare sft.jsonl -o out",
         "DPO needs two answers to each prompt",
-        "hubdpo prepare --describe sft.jsonl > data.yaml",
+        "hubdpo prepare --describe sft.jsonl > sft-data.yaml",
     ),
     ("prepare empty.jsonl -o out", "the file is empty: empty.jsonl", "ls -l empty.jsonl"),
     ("prepare notes.txt -o out", "cannot read this kind of file: notes.txt", "hubdpo prepare --help"),
