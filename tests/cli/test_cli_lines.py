@@ -185,10 +185,10 @@ def test_no_value_of_an_option_of_trl_is_a_bug(value: str) -> None:
 
 
 def test_of_two_ways_one_may_be_a_whole_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["hubdpo", *shlex.split("train --dataset d -o /no/run --resume --beta 0.1 -q")])
+    monkeypatch.setattr(sys, "argv", ["hubdpo", *shlex.split("train --dataset d -o one --resume --beta 0.1 -q")])
     own = "hubdpo train --dataset 'a b' --resume"
     problem = ConfigError("", hint=f"give another `--output-dir`; leave `--resume` out, or {own}")
     assert put_right(problem, "train", TrainConfig)[1] == [
-        "hubdpo train --dataset d --output-dir /no/run-2 --beta 0.1 -q",
+        "hubdpo train --dataset d --output-dir one-2 --beta 0.1 -q",
         own,
     ]
