@@ -332,6 +332,24 @@ def assert_parses(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
             assert end.value.code in (0, None)
 
 
+def test_what_was_meant_is_found_beside_a_folder_that_this_user_may_not_see(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    is_file = Path.is_file
+
+    def forbidden(path: Path) -> bool:
+        if path.parent.name == "folder":
+            raise PermissionError(13, "Permission denied")
+        return is_file(path)
+
+    monkeypatch.setattr(Path, "is_file", forbidden)
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(sys, "argv", ["hubdpo", "evaluate", "rum"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "hint: hubdpo evaluate run\n" in capsys.readouterr().err
+
+
 def test_a_wrong_folder_is_told_before_heavy_imports(place: Path) -> None:
     assert len(AT_THE_DOOR) > 15
     code = (

@@ -34,8 +34,11 @@ MOST_LOOKED_AT = 1000
 
 
 def what_is(folder: Path) -> str | None:
-    """Return the kind of a folder, None for one that no stage wrote or reads."""
-    return next((what for name, what in MARKS.items() if (folder / name).is_file()), None)
+    """Return the kind of a folder, None for one that no stage wrote or reads, or whose files this user may not see."""
+    try:
+        return next((what for name, what in MARKS.items() if (folder / name).is_file()), None)
+    except PermissionError:  # what opens the folder says so
+        return None
 
 
 def check_named(ref: str | Path, wanted: Sequence[str], *, besides: str | None = None) -> None:
@@ -182,16 +185,14 @@ def _entries(path: Path) -> list[os.DirEntry[str]]:
 
 
 def _folders(path: Path) -> Iterator[tuple[int, Path, str]]:
-    """Yield the folders beside a path, and those in folders there that no stage made, with their depth and name."""
-    for each in _entries(path):
-        if each.is_dir():
-            yield 0, Path(each.path), each.name
-            if not each.name.startswith(".") and what_is(Path(each.path)) is None:
-                yield from (
-                    (1, Path(inner.path), f"{each.name}/{inner.name}")
-                    for inner in _entries(Path(each.path) / "_")
-                    if inner.is_dir()
-                )
+    """Yield the folders beside a path, then those in folders there that no stage made, with their depth and name."""
+    here = [each for each in _entries(path) if each.is_dir()]
+    yield from ((0, Path(each.path), each.name) for each in here)
+    others = (each for each in here if not each.name.startswith(".") and what_is(Path(each.path)) is None)
+    inside = ((each, inner) for each in others for inner in _entries(Path(each.path) / "_"))
+    for each, inner in islice(inside, MOST_LOOKED_AT):
+        if inner.is_dir():
+            yield 1, Path(inner.path), f"{each.name}/{inner.name}"
 
 
 def _spelled(path: Path, name: str) -> str:

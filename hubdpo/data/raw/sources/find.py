@@ -132,10 +132,7 @@ def _check_spaces(sources: Sequence[str]) -> None:
 
 def _refuse_model(path: Path, source: str) -> None:
     """Raise DataError for a folder that holds a run or a model, and for the configuration of one."""
-    try:
-        what = what_is(path if path.is_dir() else path.parent)
-    except PermissionError:  # what opens it says so
-        return
+    what = what_is(path if path.is_dir() else path.parent)
     if (
         what is None
         or what == "dataset"
