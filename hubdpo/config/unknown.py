@@ -59,14 +59,19 @@ def flattened(name: str, block: Mapping[object, object], known: Collection[str])
 
 
 def command_of(options: Iterable[object], config: type[Any]) -> str | None:
-    """Return the command that takes all these options, by the models derived from `config`; the smallest of several."""
+    """Return the command that takes all these options, by the models derived from `config`.
+
+    Of several it is the one from which the others are derived, or else the one with the fewest options.
+    """
     names = {RENAMED.get(name, name) for name in (str(key).replace("-", "_") for key in options)}
-    models, found = [config], []
+    models: list[type[Any]] = [config]
+    found: list[tuple[int, str]] = []
     for model in models:
-        models += model.__subclasses__()
         name = model.__name__.removesuffix("Config").lower()
         if model.__name__.endswith("Config") and model._command() == name and names <= model.model_fields.keys():
             found.append((len(model.model_fields), name))
+        else:
+            models += model.__subclasses__()
     return min(found)[1] if found else None
 
 

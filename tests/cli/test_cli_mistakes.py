@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -86,6 +87,11 @@ MISTAKES = [
         "train --config data.yaml",
         "`data.yaml` holds options of `prepare`, not of `train`",
         "hubdpo prepare --config data.yaml",
+    ),
+    (
+        "prepare --config training.yaml",
+        "`training.yaml` holds options of `train`, not of `prepare`",
+        "hubdpo train --config training.yaml",
     ),
     ("train --model-name-or-path tiny -o new", "`--dataset` is needed", "... --dataset data"),
     (
@@ -277,6 +283,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, dataset_dir: Path, tiny_base
     (work / "empty.jsonl").touch()
     (work / "notes.txt").write_text("by hand")
     (work / "run.yaml").write_text("seed: 1\n")
+    (work / "training.yaml").write_text("dataset: data\nlearning-rate: 1e-5\n")
     (work / "data.yaml").write_text("source: pairs.jsonl\ntest-size: 0.1\nseed: 1\n")
     (work / "folder").mkdir()
     shutil.copytree(dataset_dir, work / "deep" / "data")
@@ -285,6 +292,9 @@ def place(tmp_path_factory: pytest.TempPathFactory, dataset_dir: Path, tiny_base
     (work / "run").mkdir()
     (work / "run" / RUN_FILE).write_text("{}")
     (work / "run" / "adapter_config.json").write_text("{}")
+    (work / "stopped").mkdir()
+    (work / "stopped" / RUN_FILE).write_text('{"status": "running"}')
+    os.utime(work / "stopped", (2_000_000_000, 2_000_000_000))  # the newest
     return work
 
 

@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG, CONFIG
+from hubdpo.artefacts.formats.bounded import read_object
 from hubdpo.artefacts.manifests.manifest import MERGE_FILE, PREPARE_FILE, RUN_FILE, SWEEP_FILE
 from hubdpo.config.flags import quoted
 from hubdpo.config.repo_id import looks_like_folder
@@ -91,11 +92,14 @@ def meant(ref: str, wanted: Sequence[str], *, besides: str | None = None) -> Ins
 
 
 def beside(path: Path, wanted: Sequence[str]) -> list[str]:
-    """Return the folders of these kinds beside a path: the nearest by name, then by kind, as `wanted`, and by age."""
+    """Return the folders of these kinds beside a path: the nearest by name, then by kind, as `wanted`, and by age.
+
+    A run that is not finished is of no use to another command, and is left out.
+    """
     found = [
         (wanted.index(kind), depth, -folder.stat().st_mtime, name)
         for depth, folder, name in _folders(path)
-        if (kind := what_is(folder)) in wanted and not _is_same(folder, path)
+        if (kind := what_is(folder)) in wanted and not _is_same(folder, path) and not _is_unfinished(folder)
     ]  # fmt: skip
     names = [name for *_, name in sorted(found)]
     near = difflib.get_close_matches(path.name, names, n=1)
@@ -169,6 +173,13 @@ def another(path: str) -> str:
     names = (name, *(f"{stem}-{number}{ending[0] if ending else ''}" for number in range(2, 1000)))
     others = (f"{folder}{slash}{each}" for each in names)
     return next((each for each in others if each != path and not os.path.lexists(each)), path)
+
+
+def _is_unfinished(folder: Path) -> bool:
+    try:
+        return read_object(folder / RUN_FILE).get("status") == "running"
+    except (OSError, ArtefactError):  # it is no run, or a damaged one, of which another command tells more
+        return False
 
 
 def _is_same(one: str | Path, other: str | Path) -> bool:
