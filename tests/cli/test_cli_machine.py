@@ -44,7 +44,7 @@ REFUSED: dict[str, tuple[str, list[str]]] = {
     ),
     "a place where nothing can be made": (
         "hubdpo prepare raw.jsonl -o /sys/out",
-        ["cannot write in `/sys`; the output", "hint: hubdpo prepare raw.jsonl --output-dir data\n"],
+        ["error: this user cannot write in `/sys`\n", "hint: hubdpo prepare raw.jsonl --output-dir data\n"],
     ),
 }  # fmt: skip
 
