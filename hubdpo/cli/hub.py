@@ -80,7 +80,7 @@ def serve_hub(
     """  # fmt: skip
     tasks = {"--gc": gc, "--list-tokens": list_tokens, "--revoke": bool(revoke)}
     named = [name for name, given in tasks.items() if given]
-    command = None if named else "serve-hub"  # hints of a task are whole lines
+    command = None if named or token else "serve-hub"  # hints of a task are whole lines, and no line tells a token
     with console.written_as(console.Format.json if json else None), error_boundary(command=command):
         if len(named) > 1 or (dry_run and not gc):
             wrong = f"{named[0]} and {named[1]} exclude each other" if len(named) > 1 else "--dry-run belongs to --gc"

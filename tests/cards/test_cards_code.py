@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from huggingface_hub import DatasetCard, ModelCard
+from huggingface_hub import DatasetCard, HfApi, ModelCard
 
 from hubdpo import push
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
@@ -70,6 +70,7 @@ def run_shell(words: list[str], *, cwd: Path, env: dict[str, str]) -> None:
 def test_all_code_of_both_cards_runs(
     run_dir: Path, dataset_dir: Path, repo_id: str, tmp_path: Path, fresh_hf_home: dict[str, str]
 ) -> None:
+    HfApi().create_repo(repo_id, repo_type="dataset")  # a name that a model and a dataset share is made by hand
     for folder in (run_dir, dataset_dir):
         push(folder=folder, repo=repo_id, version="1.0.0")
     env = {**fresh_hf_home, "PYTHONPATH": os.pathsep.join(sys.path)}

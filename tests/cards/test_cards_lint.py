@@ -232,7 +232,7 @@ def test_every_dataset_card_passes(rows: list[Any], options: dict[str, Any], tmp
         ({"license": "ccby4"}, "license", "cc-by-4.0`?"),
         ({"license": "mine"}, "license", "unknown"),
         ({"license": "other"}, "license_name", "license_name: ..."),
-        ({"language": ["english"]}, "language", "ISO 639-3"),
+        ({"language": ["english"]}, "language", "--language en"),
         ({"card": "own.md"}, "source_datasets", "source_datasets: [USER/NAME]"),
     ],
 )

@@ -239,9 +239,9 @@ MISTAKES = [
     (
         "serve-hub hub --token alice",
         "a token is not NAME:VALUE",
-        "hubdpo serve-hub hub --token alice:hf_local_token:write",
+        "--token me:hf_local_token:write",
     ),
-    ("serve-hub hub --token hf_x", "a token is not NAME:VALUE", "hubdpo serve-hub hub --token me:hf_local_token:write"),
+    ("serve-hub hub --token hf_x", "a token is not NAME:VALUE", "--token me:hf_local_token:write"),
     ("serve-hub hub --gc --list-tokens", "exclude each other", "hubdpo serve-hub hub --gc --dry-run"),
     ("serve-hub hub --dry-run", "--dry-run belongs to --gc", "hubdpo serve-hub hub --dry-run --gc"),
     ("verify data", "`data` is a folder", "hubdpo push data USER/NAME --version 0.1.0"),

@@ -524,7 +524,9 @@ def test_an_adapter_has_one_budget_for_its_trials(adapter: Path, monkeypatch: py
 
 def test_what_peft_warns_of_is_one_clean_line(adapter: Path) -> None:
     edited(adapter, "adapter_config.json", exclude_modules="\x1b]0;owned\x07\u202e\nerror: forged" + "x" * 10_000)
-    done = run_limited(["-m", "hubdpo", "load", str(adapter), "--max-new-tokens", "1"], cwd=Path(__file__).parents[2])
+    done = run_limited(
+        ["-m", "hubdpo", "load", str(adapter), "hello", "--max-new-tokens", "1"], cwd=Path(__file__).parents[2]
+    )
     assert done.code == 0, done.err
     (told,) = [line for line in done.err.splitlines() if "peft says" in line]
     assert told.startswith("warning: peft says: You have passed exclude_modules=\\u001b]0;owned\\u0007\\u202e ")

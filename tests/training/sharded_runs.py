@@ -69,13 +69,14 @@ def dataset(folder: Path) -> Path:
     return folder / "data"
 
 
-def options(base: Path, data: Path, run: Path, *more: str, processes: int = 2) -> list[str]:
+def options(base: Path, data: Path, run: Path, *more: str, processes: int = 2, **changed: int) -> list[str]:
     """Steps of four pairs, in as many batches of each process as make them up; the last of an epoch has two pairs."""
-    return [
-        "--model-name-or-path", str(base), "--dataset", str(data), "--output-dir", str(run), "--max-steps", str(STEPS),
-        "--save-steps", str(SAVE), "--learning-rate", "1e-3", "--max-length", "128", "--max-grad-norm", "0.5",
-        "--per-device-train-batch-size", "1", "--gradient-accumulation-steps", str(4 // processes), *more,
-    ]  # fmt: skip
+    values = {
+        "model_name_or_path": base, "dataset": data, "output_dir": run, "max_steps": STEPS, "save_steps": SAVE,
+        "learning_rate": 1e-3, "max_length": 128, "max_grad_norm": 0.5, "per_device_train_batch_size": 1,
+        "gradient_accumulation_steps": 4 // processes, **changed,
+    }  # fmt: skip
+    return [*more, *(f"--{name.replace('_', '-')}={value}" for name, value in values.items())]
 
 
 def launch(
@@ -105,11 +106,12 @@ def in_two_processes(kind: Sharding | None, base: Path, data: Path, out: Path) -
     done = launch(kind, out, options(base, data, killed), KILL_AT=str(KILL_AT))
     assert done.returncode, done.stdout
     saved = sorted(path.parent.name for path in killed.glob("checkpoint-*/hubdpo-complete.json"))
-    tokens = ["--tokens-per-batch", "128", "--per-device-train-batch-size", "2", "--gradient-accumulation-steps", "1"]
-    tokens += ["--max-steps", "5"]
+    tokens = {"tokens_per_batch": 128, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 1}
     runs = [
-        options(base, data, killed, "--resume"), options(base, data, by_tokens, *tokens), options(base, data, whole)
-    ]  # fmt: skip
+        options(base, data, killed, "--resume"),
+        options(base, data, by_tokens, **tokens, max_steps=5),
+        options(base, data, whole),
+    ]
     done = launch(kind, out, *runs)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     held = [json.loads((out / f"{rank}.json").read_text()) for rank in range(2)]

@@ -132,7 +132,7 @@ def raw_here() -> list[str]:
 def _raw_entries(path: Path) -> list[os.DirEntry[str]]:
     """Return the entries beside a path that are named like raw data, and not like what the stages write."""
     no_rows = re.compile(r"\.(txt|ya?ml)$|^(prepare|run|eval)", re.IGNORECASE)
-    files = [each for each in _entries(path) if each.is_file() and RAW_NAME.search(each.name)]
+    files = [each for each in _entries(path) if Path(each.path).is_file() and RAW_NAME.search(each.name)]
     return [each for each in files if not no_rows.search(each.name)]
 
 
@@ -197,12 +197,12 @@ def _entries(path: Path) -> list[os.DirEntry[str]]:
 
 def _folders(path: Path) -> Iterator[tuple[int, Path, str]]:
     """Yield the folders beside a path, then those in folders there that no stage made, with their depth and name."""
-    here = [each for each in _entries(path) if each.is_dir()]
+    here = [each for each in _entries(path) if Path(each.path).is_dir()]
     yield from ((0, Path(each.path), each.name) for each in here)
     others = (each for each in here if not each.name.startswith(".") and what_is(Path(each.path)) is None)
     inside = ((each, inner) for each in others for inner in _entries(Path(each.path) / "_"))
     for each, inner in islice(inside, MOST_LOOKED_AT):
-        if inner.is_dir():
+        if Path(inner.path).is_dir():  # which is False for links in a loop
             yield 1, Path(inner.path), f"{each.name}/{inner.name}"
 
 

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlencode
 
-from hubdpo.errors import ConfigError, Instead
+from hubdpo.errors import ConfigError
 from hubdpo.loopback.http.wire import Refusal, Request
 from hubdpo.loopback.names import RESERVED, owner_name
 
 FORM = "NAME:VALUE[:read|write]"
-EXAMPLE = "hf_local_token:write"
+EXAMPLE = "me:hf_local_token:write"
 ORG_FORM, ORG_EXAMPLE = "NAME:USER,USER", "--org team:me,you"
 VARIABLE, ORGS_VARIABLE = "HUBDPO_HUB_TOKENS", "HUBDPO_HUB_ORGS"
 LARGEST_FILE = 1 << 20
@@ -43,12 +43,10 @@ class Org(NamedTuple):
     members: tuple[str, ...]
 
 
-def parse_token(text: str, where: str = "a token", *, given: str | None = None) -> Token:
-    """Parse `NAME:VALUE[:read|write]`. Raise ConfigError for another form, whose hint is `given` in the right one."""
-    # errors say where the token is, and do not quote it: what may be a name alone is short
-    name = text if re.fullmatch(r"(?!hf_)[A-Za-z][\w-]{0,19}", text, re.ASCII) else "me"
-    example = f"{name}:{EXAMPLE}"
-    hint = Instead(text, example) if given is None else given + example
+def parse_token(text: str, where: str = "a token", *, option: str = "--token ") -> Token:
+    """Parse `NAME:VALUE[:read|write]`. Raise ConfigError for another form, whose hint is an example after `option`."""
+    # errors say where the token is, and do not quote it
+    hint = option + EXAMPLE
     match = re.fullmatch(r"([\w.-]+):([^:\s]+)(?::(read|write))?", text, re.ASCII)
     if match is None or not text.isascii():
         raise ConfigError(f"{where} is not {FORM}, in ASCII", hint=hint)
@@ -116,7 +114,7 @@ def declared_in_file(path: Path) -> Declared:
             parse_org(found.orgs[-1], where)
         elif line and not line.startswith("#"):  # `#` starts a comment
             found.tokens.append(line)
-            parse_token(line, where, given="")
+            parse_token(line, where, option="")
     return found
 
 
@@ -124,7 +122,7 @@ def declared_in_environment(environment: Mapping[str, str]) -> Declared:
     """Read tokens from `HUBDPO_HUB_TOKENS` and organisations from `HUBDPO_HUB_ORGS`, separated by spaces."""
     found = Declared(environment.get(VARIABLE, "").split(), environment.get(ORGS_VARIABLE, "").split())
     for token in found.tokens:
-        parse_token(token, f"a token in {VARIABLE}", given=f"export {VARIABLE}=")
+        parse_token(token, f"a token in {VARIABLE}", option=f"export {VARIABLE}=")
     for org in found.orgs:
         parse_org(org, f"an organisation in {ORGS_VARIABLE}")
     return found
