@@ -70,8 +70,8 @@ def run_shell(words: list[str], *, cwd: Path, env: dict[str, str]) -> None:
 def test_all_code_of_both_cards_runs(
     run_dir: Path, dataset_dir: Path, repo_id: str, tmp_path: Path, fresh_hf_home: dict[str, str]
 ) -> None:
-    HfApi().create_repo(repo_id, repo_type="dataset")  # a name that a model and a dataset share is made by hand
-    for folder in (run_dir, dataset_dir):
+    for folder, repo_type in ((run_dir, "model"), (dataset_dir, "dataset")):
+        HfApi().create_repo(repo_id, repo_type=repo_type)  # `push` refuses one name for both, unless the repo was made
         push(folder=folder, repo=repo_id, version="1.0.0")
     env = {**fresh_hf_home, "PYTHONPATH": os.pathsep.join(sys.path)}
     (tmp_path / dataset_dir.name).symlink_to(dataset_dir)  # the run's data are not on the Hub
