@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from hubdpo.artefacts.manifests.manifest import RUN_FILE
+from hubdpo.artefacts.manifests.manifest import RELEASE_FILE, RUN_FILE
 from hubdpo.cli.app import main
 
 TRAIN = "train --model-name-or-path tiny --dataset data -o new"
@@ -286,8 +286,8 @@ def place(tmp_path_factory: pytest.TempPathFactory, dataset_dir: Path, tiny_base
     (work / "training.yaml").write_text("dataset: data\nlearning-rate: 1e-5\n")
     (work / "data.yaml").write_text("source: pairs.jsonl\ntest-size: 0.1\nseed: 1\n")
     (work / "folder").mkdir()
-    shutil.copytree(dataset_dir, work / "deep" / "data")
-    shutil.copytree(dataset_dir, work / "data")
+    shutil.copytree(dataset_dir, work / "deep" / "data", ignore=shutil.ignore_patterns(RELEASE_FILE))
+    shutil.copytree(dataset_dir, work / "data", ignore=shutil.ignore_patterns(RELEASE_FILE))  # other tests publish it
     shutil.copytree(tiny_base, work / "tiny")
     (work / "run").mkdir()
     (work / "run" / RUN_FILE).write_text("{}")

@@ -68,7 +68,7 @@ NEAR = [
 def place(tmp_path_factory: pytest.TempPathFactory, dataset_dir: Path, run_dir: Path, tiny_base: Path) -> Path:
     """A folder with a dataset and runs; the Hub has a model with a release, and a dataset."""
     work = tmp_path_factory.mktemp("near")
-    shutil.copytree(dataset_dir, work / "data")
+    shutil.copytree(dataset_dir, work / "data", ignore=shutil.ignore_patterns(RELEASE_FILE))
     shutil.copytree(tiny_base, work / "tiny")
     shutil.copytree(run_dir, work / "run")
     (work / "place" / "run").mkdir(parents=True)
