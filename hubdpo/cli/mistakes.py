@@ -13,7 +13,7 @@ from typing import Any
 import typer
 import yaml
 
-from hubdpo.artefacts.folders.named import RAW_NAME, unused, what_is
+from hubdpo.artefacts.folders.named import RAW_NAME, is_file, unused, what_is
 from hubdpo.cli.several import NEGATIVE, SeveralValues, counted_as, repeated, takes_several
 from hubdpo.config import TrainConfig
 from hubdpo.config.base import Config, Unfit, flag_of
@@ -68,7 +68,7 @@ def _unknown_command(name: str, rest: Sequence[str], commands: Mapping[str, Any]
     what = "option" if name.startswith("-") else "command"
     known = ["--version", "--help"] if what == "option" else [*commands]
     near = OTHER_NAMES.get(name) or next(iter(difflib.get_close_matches(name, known, n=1)), None)
-    if Path(name).is_file() and RAW_NAME.search(name):
+    if is_file(name) and RAW_NAME.search(name):
         near, *rest = _command_for(name, rest)
     hint = shlex.join(["hubdpo", near, *rest]) if near else "hubdpo --help"
     return ConfigError(f"unknown {what}: `{name}`", hint=hint)
@@ -327,7 +327,7 @@ def _input(word: str) -> str | None:
     path = Path(word)
     if path.suffix in CONFIG_SUFFIXES:
         return "--config"
-    return "--dataset" if path.is_file() and RAW_NAME.search(word) else INPUTS.get(what_is(path) or "")
+    return "--dataset" if is_file(word) and RAW_NAME.search(word) else INPUTS.get(what_is(path) or "")
 
 
 def _placeholder(parameter: Any) -> str:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hubdpo import console
-from hubdpo.artefacts.folders.named import ANY, check_named
+from hubdpo.artefacts.folders.named import ANY, check_named, is_folder
 from hubdpo.cli.command import DOWNLOADED, command
 from hubdpo.config.flags import quoted
 from hubdpo.config.places import ADAPTERS
@@ -157,4 +156,4 @@ def load(
 
 def _names_model(word: str) -> bool:
     """Tell whether a word is a folder here, or has the form of a repo with a revision or without."""
-    return Path(word).is_dir() or is_repo_id(word.partition("@")[0])
+    return is_folder(word) or is_repo_id(word.partition("@")[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -54,7 +55,8 @@ class PushConfig(Config):
     @classmethod
     def build(cls, options: Mapping[str, object], *, file: Path | None = None) -> Self:
         folder, repo = (str(options.get(name) or "") for name in ("folder", "repo"))
-        if Path(repo).is_dir() and is_repo_id(folder) and not Path(folder).exists():
+        # Path.is_dir raises for a word that is too long for a name
+        if is_repo_id(folder) and not os.path.lexists(folder) and os.path.isdir(repo):  # noqa: PTH112
             raise ConfigError(
                 "the folder is named first, and then the repo", hint=f"hubdpo push {quoted(repo)} {folder}"
             )

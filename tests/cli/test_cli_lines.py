@@ -102,6 +102,8 @@ LINES = [
     ("view", "`DIR|USER/NAME[@REVISION]` is needed", "view DIR"),
     ("serve-hub h --port y", "option `--port` is not valid: 'y' is not a whole number", "serve-hub h --port 0"),
     ("serve-hub h --port=y", "option `--port` is not valid: 'y' is not a whole number", "serve-hub h --port 0"),
+    ("w" * 400, "unknown command: `www", "--help"),
+    (f"train {'w' * 400}", "unexpected argument: `www", "train --help"),
 ]  # fmt: skip
 
 

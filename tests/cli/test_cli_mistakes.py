@@ -10,12 +10,15 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hubdpo.artefacts.manifests.manifest import RELEASE_FILE, RUN_FILE
 from hubdpo.cli.app import main
 
+LONG = "why is the sky blue? " * 20
+"""A prompt that is longer than the name of a file may be."""
 TRAIN = "train --model-name-or-path tiny --dataset data -o new"
 
 # what is typed after `hubdpo`, what the line says, and the hint: `...` stands for `hubdpo` and the line as it was typed
@@ -44,6 +47,7 @@ MISTAKES = [
         "DPO needs two answers to each prompt",
         "hubdpo prepare --describe sft.jsonl > sft-data.yaml",
     ),
+    (f"prepare {'a' * 150} {'b' * 150} -o out", "source not found: aaa", None),
     ("prepare empty.jsonl -o out", "the file is empty: empty.jsonl", "ls -l empty.jsonl"),
     ("prepare notes.txt -o out", "cannot read this kind of file: notes.txt", "hubdpo prepare --help"),
     (
@@ -187,6 +191,7 @@ MISTAKES = [
         "hubdpo load run 'who are you?' --max-new-tokens 9",
     ),
     ("load run ''", "the prompt is empty", "hubdpo load run 'Hello! Who are you?'"),
+    (f"load rnu '{LONG}'", "folder not found: rnu", f"hubdpo load run '{LONG}'"),
     ("load rnu 'who are you?'", "folder not found: rnu", "hubdpo load run 'who are you?'"),
     (
         "view pairs.jsonl",
@@ -198,6 +203,7 @@ MISTAKES = [
     ("diff data dta", "folder not found: dta", "hubdpo diff data deep/data"),
     # push, verify, versions
     ("push data alice/x", "`--version` is needed", "... --version 0.1.0"),
+    (f"push alice/x {'w' * 400} --version 1.0.0", "a repo is USER/NAME", None),
     ("push alice/x data", "the folder is named first, and then the repo", "hubdpo push data alice/x"),
     (
         "push alice/x ./data --version 1.0.0",
@@ -345,14 +351,14 @@ def assert_parses(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_was_meant_is_found_beside_a_folder_that_this_user_may_not_see(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    is_file = Path.is_file
+    status = os.stat
 
-    def forbidden(path: Path) -> bool:
-        if path.parent.name == "folder":
+    def forbidden(path: Any, *others: Any, **options: Any) -> os.stat_result:
+        if not isinstance(path, int) and Path(os.fsdecode(path)).parent.name == "folder":
             raise PermissionError(13, "Permission denied")
-        return is_file(path)
+        return status(path, *others, **options)
 
-    monkeypatch.setattr(Path, "is_file", forbidden)
+    monkeypatch.setattr(os, "stat", forbidden)
     monkeypatch.chdir(place)
     monkeypatch.setattr(sys, "argv", ["hubdpo", "evaluate", "rum"])
     with pytest.raises(SystemExit):

@@ -36,10 +36,20 @@ MOST_LOOKED_AT = 1000
 
 def what_is(folder: Path) -> str | None:
     """Return the kind of a folder, None for one that no stage wrote or reads, or whose files this user may not see."""
-    try:
-        return next((what for name, what in MARKS.items() if (folder / name).is_file()), None)
-    except PermissionError:  # what opens the folder says so
-        return None
+    return next((what for name, what in MARKS.items() if is_file(folder / name)), None)
+
+
+def is_file(word: str | Path) -> bool:
+    """Tell whether any word is a file here; one that is too long for a name, or may not be seen, is none.
+
+    Path.is_file raises for these, and a prompt is longer than a name.
+    """
+    return os.path.isfile(word)  # noqa: PTH113
+
+
+def is_folder(word: str | Path) -> bool:
+    """Tell whether any word is a folder here, like `is_file`."""
+    return os.path.isdir(word)  # noqa: PTH112
 
 
 def check_named(ref: str | Path, wanted: Sequence[str], *, besides: str | None = None) -> None:
@@ -132,7 +142,7 @@ def raw_here() -> list[str]:
 def _raw_entries(path: Path) -> list[os.DirEntry[str]]:
     """Return the entries beside a path that are named like raw data, and not like what the stages write."""
     no_rows = re.compile(r"\.(txt|ya?ml)$|^(prepare|run|eval)", re.IGNORECASE)
-    files = [each for each in _entries(path) if Path(each.path).is_file() and RAW_NAME.search(each.name)]
+    files = [each for each in _entries(path) if is_file(each.path) and RAW_NAME.search(each.name)]
     return [each for each in files if not no_rows.search(each.name)]
 
 
@@ -166,7 +176,7 @@ def another(path: str) -> str:
     folder, slash, name = path.rpartition("/")
     if slash and "://" not in path:
         place = folder or slash
-        if not os.path.isdir(place) or not os.access(place, os.W_OK | os.X_OK):  # noqa: PTH112
+        if not is_folder(place) or not os.access(place, os.W_OK | os.X_OK):
             folder = slash = ""
     ending = _ENDING.search(name)
     stem = name[: ending.start()] if ending else name
@@ -197,12 +207,12 @@ def _entries(path: Path) -> list[os.DirEntry[str]]:
 
 def _folders(path: Path) -> Iterator[tuple[int, Path, str]]:
     """Yield the folders beside a path, then those in folders there that no stage made, with their depth and name."""
-    here = [each for each in _entries(path) if Path(each.path).is_dir()]
+    here = [each for each in _entries(path) if is_folder(each.path)]
     yield from ((0, Path(each.path), each.name) for each in here)
     others = (each for each in here if not each.name.startswith(".") and what_is(Path(each.path)) is None)
     inside = ((each, inner) for each in others for inner in _entries(Path(each.path) / "_"))
     for each, inner in islice(inside, MOST_LOOKED_AT):
-        if Path(inner.path).is_dir():  # which is False for links in a loop
+        if is_folder(inner.path):
             yield 1, Path(inner.path), f"{each.name}/{inner.name}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -123,9 +124,9 @@ def _address_of_page(source: str) -> str | None:
 def _check_spaces(sources: Sequence[str]) -> None:
     """Raise DataError for sources that are the parts of one name with spaces, which was not in quotes."""
     for first, source in enumerate(sources):
-        parts = sources[first : first + MOST_PARTS] if not Path(source).exists() else []
+        parts = sources[first : first + MOST_PARTS] if not os.path.lexists(source) else []
         for number in range(2, len(parts) + 1):
-            if Path(name := " ".join(parts[:number])).exists():
+            if os.path.lexists(name := " ".join(parts[:number])):
                 problem = f"source not found: {source}; the name `{name}` has spaces, so it needs quotes"
                 raise DataError(problem, hint=Instead(name, name))
 
