@@ -48,6 +48,7 @@ MISTAKES = [
         "hubdpo prepare --describe sft.jsonl > sft-data.yaml",
     ),
     (f"prepare {'a' * 150} {'b' * 150} -o out", "source not found: aaa", None),
+    ("prepare tiny/adapter_config.json -o out", "source not found: tiny/adapter_config.json", None),
     ("prepare empty.jsonl -o out", "the file is empty: empty.jsonl", "ls -l empty.jsonl"),
     ("prepare notes.txt -o out", "cannot read this kind of file: notes.txt", "hubdpo prepare --help"),
     (

@@ -95,7 +95,7 @@ def _expand(source: str, scratch: str) -> list[RawFile]:
     path = Path(source)
     if any(config.name == path.name for config in read_configs(path.parent / CARD_FILE)):  # as on the Hub
         return _from_dataset(path.parent, source, path.name)
-    if path.is_dir() or path.name in (CONFIG, ADAPTER_CONFIG):
+    if path.is_dir() or (path.name in (CONFIG, ADAPTER_CONFIG) and path.is_file()):
         _refuse_model(path, source)
     if path.is_dir():
         return _from_dataset(path, source)
