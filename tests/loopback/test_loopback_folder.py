@@ -20,7 +20,7 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from hubdpo.errors import ConfigError, MachineError
 from hubdpo.loopback.server import LoopbackHub
-from hubdpo.loopback.storage.folder import hold
+from hubdpo.loopback.storage.folder import bytes_below, hold
 from hubdpo.loopback.storage.store import Store
 from hubdpo.loopback.storage.tokens import declared_in_environment, declared_in_file, parse_tokens
 
@@ -235,3 +235,20 @@ def test_a_taken_port_changes_nothing(tmp_path: Path) -> None:
 def assert_refused(done: subprocess.CompletedProcess[str], told: str) -> None:
     error, _ = done.stderr.splitlines()
     assert done.returncode == 2 and error.startswith("error: ") and told in error and "secret" not in done.stderr
+
+
+def test_a_subfolder_that_goes_while_sizes_are_read_counts_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / "repo" / name).mkdir(parents=True)
+        (tmp_path / "repo" / name / "file").write_bytes(bytes(10))
+    read = os.scandir
+
+    def gone_just_before(path: str | Path) -> object:
+        if Path(path).name == "b":
+            Path(path).rename(tmp_path / "gone")
+        return read(path)
+
+    monkeypatch.setattr(os, "scandir", gone_just_before)
+    assert bytes_below(tmp_path / "repo") == 20

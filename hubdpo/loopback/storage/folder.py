@@ -126,6 +126,12 @@ def size_of(path: Path) -> int:
     return 0
 
 
+def bytes_below(folder: Path) -> int:
+    """Return the bytes of the files in a folder and its subfolders, which others may be removing meanwhile."""
+    # Path.rglob raises for a subfolder that goes while it is read, os.walk goes past it
+    return sum(size_of(Path(parent, name)) for parent, _, names in os.walk(folder) for name in names)
+
+
 def read_document(path: Path) -> list[JSON]:
     """Return the entries of a JSON file, [] if it does not exist."""
     entries: list[JSON] = json.loads(path.read_bytes()) if path.exists() else []

@@ -22,11 +22,11 @@ from hubdpo.loopback.names import identifier
 from hubdpo.loopback.storage.accounts import Accounts
 from hubdpo.loopback.storage.folder import (
     Taken,
+    bytes_below,
     close_to_others,
     hold,
     made_or_left,
     signing_secret,
-    size_of,
     sweep,
     written_whole,
 )
@@ -192,7 +192,7 @@ class Store:
     def used(self, repo: Repo) -> int:
         """Return the bytes of a repo on the disk: of its git folder, and of its large files, which others may share."""
         large = self.query("SELECT SUM(size) FROM large WHERE place = ?", repo.place)[0][0] or 0
-        return int(large) + sum(size_of(path) for path in self.git_folder(repo).rglob("*"))
+        return int(large) + bytes_below(self.git_folder(repo))
 
     @contextmanager
     def changing(self, repo: Repo) -> Iterator[GitRepo]:
