@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import threading
 from collections.abc import Iterator
@@ -103,6 +104,32 @@ def test_a_repo_that_is_deleted_while_it_is_read_is_missing(
     monkeypatch.setattr(Store, "git", late)
     answer = ask(hub, "GET", path, token="hf_carol")
     assert (answer.status, answer.headers["x-error-code"]) == (404, "RepoNotFound")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/api/models", "/api/models?full=true", "/api/models?filter=x", "/api/models?sort=lastModified",
+     "/api/settings/repositories"],
+)  # fmt: skip
+@pytest.mark.parametrize("turn", [1, 2])
+def test_a_repo_that_is_deleted_while_repos_are_listed_disturbs_no_list(
+    hub: LoopbackHub, api: HfApi, monkeypatch: pytest.MonkeyPatch, path: str, turn: int
+) -> None:
+    api.create_repo("carol/stays")
+    git, turns = Store.git, itertools.count(1)
+
+    def late(store: Store, repo: Repo) -> GitRepo:
+        if repo.id == "carol/old" and next(turns) == turn:
+            monkeypatch.setattr(Store, "git", git)
+            api.delete_repo("carol/old")
+            (store.git_folder(repo) / "hooks").mkdir(parents=True)  # as it is when half of it is removed
+        return git(store, repo)
+
+    monkeypatch.setattr(Store, "git", late)
+    answer = ask(hub, "GET", path, token="hf_carol")
+    assert answer.status == 200
+    assert {entry["id"] for entry in json.loads(answer.body)} <= {"carol/stays", "carol/old"}
+    assert Store.git is git or turn == 2, "it was deleted"
 
 
 def test_a_renamed_repo_is_not_deleted_by_its_old_id(api: HfApi) -> None:

@@ -131,6 +131,15 @@ class Store:
             self.check(repo)
             raise
 
+    @contextmanager
+    def listing(self, repo: Repo) -> Iterator[None]:
+        """End the block at any failure, without an error, if the repo was deleted meanwhile."""
+        try:
+            yield
+        except Exception:  # a folder that is being removed fails in many ways
+            if self.exists(repo):
+                raise
+
     def drop_repo(self, repo: Repo) -> None:
         """Delete a repo, whose lock the caller holds."""
         self.check(repo)

@@ -37,16 +37,13 @@ class Describer:
 
     def newest(self, repo: Repo) -> Facts | None:
         """Return the facts of a repo's main branch, None if the repo was deleted meanwhile."""
-        try:
+        with self._store.listing(repo):
             head = self._store.head(repo)
             if known := self._cache.get((repo.kind, head)):
                 return known
             with self._store.git(repo) as git:
                 return self.at(git, repo, head)
-        except (OSError, KeyError, Refusal):
-            if self._store.exists(repo):
-                raise
-            return None
+        return None
 
     def at(self, git: GitRepo, repo: Repo, sha: str) -> Facts:
         """Return the facts of a commit."""

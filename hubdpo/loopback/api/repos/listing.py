@@ -77,9 +77,9 @@ class Listing:
         if request.flag("cardData") or (repo.kind != "model" and request.flag("full")) or "cardData" in expand:
             entry["cardData"] = facts.card
         if request.flag("full") or "siblings" in expand:
-            with self._store.git(repo) as git:
+            with self._store.listing(repo), self._store.git(repo) as git:
                 paths = sorted(gitio.files_of(git, facts.sha.encode()))
-            entry["siblings"] = [{"rfilename": path.decode()} for path in paths]
+                entry["siblings"] = [{"rfilename": path.decode()} for path in paths]
         if "usedStorage" in expand:
             entry["usedStorage"] = self._store.used(repo)
         if expand:
