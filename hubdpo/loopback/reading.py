@@ -8,6 +8,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 from urllib.parse import quote, urlencode
@@ -69,6 +70,10 @@ class Reading:
 
     def may_read(self, user: User | None, kind: str, repo_id: str) -> bool:
         return access.readable(self._store, user.name if user else "", kind, repo_id) is not None
+
+    def while_it_exists(self, repo: Repo) -> AbstractContextManager[None]:
+        """Turn any failure of the block into Refusal 404 if the repo was deleted meanwhile."""
+        return self._store.reading(repo)
 
     def commit(self, repo: Repo, revision: str) -> str:
         with self._store.git(repo) as git:

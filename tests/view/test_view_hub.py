@@ -7,10 +7,12 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from dulwich.repo import Repo as GitRepo
 from huggingface_hub import CommitOperationAdd
 from PIL import Image
 from safetensors.numpy import save
 
+from hubdpo.loopback.storage.store import Repo, Store
 from tests.loopback.ask import ask
 from tests.view.hosting import CAROL, DAVE, Served, broken_links, served
 
@@ -150,3 +152,19 @@ def test_a_client_that_sends_people_for_a_token_is_answered(hub: Served) -> None
 @pytest.mark.parametrize("token", ["", CAROL])
 def test_every_link_of_every_page_leads_somewhere(hub: Served, token: str) -> None:
     assert broken_links(lambda address: hub.get(address, token), "/") == []
+
+
+@pytest.mark.parametrize("path", ["/carol/gone", "/carol/gone/tree/main", "/carol/gone/commits"])
+def test_a_repo_that_is_deleted_while_its_page_is_made_is_missing(
+    hub: Served, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    hub.api.create_repo("carol/gone")
+    git = Store.git
+
+    def late(store: Store, repo: Repo) -> GitRepo:
+        monkeypatch.undo()
+        hub.api.delete_repo("carol/gone")
+        return git(store, repo)
+
+    monkeypatch.setattr(Store, "git", late)
+    assert ask(hub.server, "GET", path).status == 404

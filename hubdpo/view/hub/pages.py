@@ -71,8 +71,9 @@ class HubPages:
         if not rest:
             raise Refusal(404 if request.user else 401, "Repository not found")
         repo = hub.repo(request, kinds, f"{owner}/{rest[0]}")
-        thing, below = self._thing(request, hub, repo, tuple(rest[1:]))
-        return site.answer(Asked.parse(f"/{repo.page}", below, request.query), thing)
+        with hub.while_it_exists(repo):
+            thing, below = self._thing(request, hub, repo, tuple(rest[1:]))
+            return site.answer(Asked.parse(f"/{repo.page}", below, request.query), thing)
 
     def _thing(self, request: Request, hub: Reading, repo: Repo, rest: tuple[str, ...]) -> Located:
         """Return the repo at the revision in the address, and what follows the repo, with the revision in one part."""
