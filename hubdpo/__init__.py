@@ -24,10 +24,7 @@ _MODULES = {
     "diff": "hubdpo.release.diff.diff",
 }
 
-__all__ = [
-    "__version__", "adopt", "diff", "evaluate", "export", "load_adapter", "load_preferences", "merge", "prepare",
-    "push", "sweep", "train", "verify",
-]  # fmt: skip
+__all__ = ["__version__", *sorted(_MODULES)]
 
 
 def __getattr__(name: str) -> object:

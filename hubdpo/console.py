@@ -48,7 +48,7 @@ class Output:
     as_typed: bool = False
     """Whether options are named as on the command line, `--max-length`; otherwise as in a call."""
     listener: Callable[[str], None] | None = None
-    """What gets each warning as well."""
+    """What gets each warning as well, also those that are not shown."""
 
     @property
     def is_quiet(self) -> bool:
@@ -74,12 +74,19 @@ _LINE_BREAKS = {ord("\n"): "\\n"}
 
 
 @contextmanager
-def written_as(format: Format | None = None, *, errors_only: bool = False, as_typed: bool = False) -> Iterator[None]:
-    """Change the format in the body, hide warnings too, or name options as typed. The state is restored after it."""
+def written_as(
+    format: Format | None = None,
+    *,
+    errors_only: bool = False,
+    as_typed: bool = False,
+    listener: Callable[[str], None] | None = None,
+) -> Iterator[None]:
+    """Change the state of `output` in the body, of which what is not given stays."""
     before = dict(vars(output))
     output.format = format or output.format
     output.errors_only |= errors_only
     output.as_typed |= as_typed
+    output.listener = listener or output.listener
     try:
         yield
     finally:
@@ -177,16 +184,6 @@ def warn(line: str) -> None:
 
 
 @contextmanager
-def heard(listener: Callable[[str], None]) -> Iterator[None]:
-    """Give each warning of the body to the listener as well, also those that are not shown."""
-    before, output.listener = output.listener, listener
-    try:
-        yield
-    finally:
-        output.listener = before
-
-
-@contextmanager
 def library_warnings() -> Iterator[None]:
     """Show Python warnings of the body through `warn`: one line, escaped, without a location in library code."""
 
@@ -197,12 +194,9 @@ def library_warnings() -> Iterator[None]:
         library = re.search(r"[/\\]site-packages[/\\](\w+)", filename)
         warn(f"{library[1]} says: {text}" if library else text)
 
-    before = warnings.showwarning
-    warnings.showwarning = show  # type: ignore[assignment]
-    try:
+    with warnings.catch_warnings():
+        warnings.showwarning = show  # type: ignore[assignment]
         yield
-    finally:
-        warnings.showwarning = before
 
 
 def error(line: str) -> None:
@@ -210,7 +204,6 @@ def error(line: str) -> None:
 
 
 def bug(trace: str) -> None:
-    """Write the traceback of a bug to stderr."""
     sys.stderr.write(printable(trace))
 
 

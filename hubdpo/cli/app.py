@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from hubdpo import console
-from hubdpo.cli import evaluation, hub, local, releases, stages
+from hubdpo.cli import hub, local, releases, stages
 from hubdpo.cli.command import error_boundary
 from hubdpo.cli.diff import diff
 from hubdpo.cli.mistakes import explained
@@ -25,7 +25,6 @@ from hubdpo.version import __version__
 
 app = typer.Typer(
     name="hubdpo",
-    help="Turn preference data into a versioned, verified QLoRA DPO adapter on the Hub.",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -50,7 +49,7 @@ def root(
 
 
 for run in (
-    stages.prepare, stages.train, stages.sweep, stages.adopt, evaluation.evaluate, stages.push, releases.verify,
+    stages.prepare, stages.train, stages.sweep, stages.adopt, stages.evaluate, stages.push, releases.verify,
     releases.versions, diff, releases.inspect, view, stages.merge, stages.export, releases.load, hub.serve_hub,
     local.doctor, local.demo,
 ):  # fmt: skip

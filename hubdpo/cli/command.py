@@ -11,7 +11,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, get_args
 
 import typer
 from pydantic.fields import FieldInfo
@@ -51,8 +51,6 @@ OUTPUT_FOLDERS = ("output_dir", "folder")
 """Options that name the folder a command writes to."""
 VALUES: dict[type, str] = {int: "N", float: "NUMBER", str: "TEXT", Path: "PATH"}
 """How `--help` names a value of a type."""
-TAKEN_AS_TEXT: dict[Any, Any] = {int: str, float: str, list[int]: list[str], list[float]: list[str]}
-"""Numbers, which the model reads, so that it names every bad value at once."""
 LONGEST_METAVAR = 40
 """Columns that choices may take beside an option; longer ones are listed in its description."""
 MODELS: dict[str, type[Config]] = {}
@@ -173,8 +171,9 @@ def _no_output_format(given: str, model: type[Config] | None) -> ConfigError:
 def _parameter(model: type[Config], name: str, field: FieldInfo) -> inspect.Parameter:
     cli = model.cli(name)
     text = field.description or ""
-    bare = str if cli.text else _bare(field.annotation)
-    taken = TAKEN_AS_TEXT.get(bare, bare)
+    bare = _bare(field.annotation)
+    # numbers too are taken as text, which the model reads, so that it names every bad value at once
+    taken = bare if bare in (bool, Path) else list[str] if item_type(bare) else str
     kind = list[str] if model.in_lists and bare is not bool else taken
     if cli.argument:
         # never required by Typer, because the value may come from --config: the model reports what is missing
@@ -185,7 +184,7 @@ def _parameter(model: type[Config], name: str, field: FieldInfo) -> inspect.Para
     flags = [f"{flag}/--no-{flag[2:]}"] if bare is bool else [flag]
     if cli.short:
         flags.append(cli.short)
-    default = field.get_default(call_default_factory=True)
+    default = field.default
     if default is not PydanticUndefined and default not in (None, [], False, ""):
         shown = " ".join(map(str, default)) if isinstance(default, list) else default
         text += f" [default: {shown}]"
@@ -205,10 +204,5 @@ def _parameter(model: type[Config], name: str, field: FieldInfo) -> inspect.Para
 
 
 def _bare(annotation: Any) -> Any:
-    """Drop `| None`, and turn a Literal of words into `str`: the model checks the word and suggests the right one."""
     kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
-    if type(None) in get_args(annotation) and len(kinds) == 1:
-        annotation = kinds[0]
-    if get_origin(annotation) is Literal:
-        return str
-    return annotation
+    return kinds[0] if type(None) in get_args(annotation) and len(kinds) == 1 else annotation

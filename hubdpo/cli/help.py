@@ -33,8 +33,6 @@ class HelpCommand(TyperCommand):
         console.print(Padding(Text("\n\n".join([f"Usage: {usage}", *paragraphs])), 1))
         panels: dict[str, list[Text]] = {}
         for parameter in self.get_params(ctx):
-            if getattr(parameter, "hidden", False):
-                continue
             is_argument = parameter.param_type_name == "argument"
             panel = getattr(parameter, "rich_help_panel", None) or (ARGUMENTS if is_argument else GENERAL)
             panels.setdefault(panel, []).append(_entry(parameter, console.width - FRAME))

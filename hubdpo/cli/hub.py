@@ -12,7 +12,7 @@ import typer
 
 from hubdpo import console
 from hubdpo.cli.command import JSON, error_boundary
-from hubdpo.cli.serving import until_stopped
+from hubdpo.cli.signals import until_stopped
 from hubdpo.errors import ConfigError, Instead
 from hubdpo.machine.refusals import in_units
 

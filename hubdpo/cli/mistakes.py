@@ -6,7 +6,7 @@ import difflib
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from hubdpo.config.sweep import SWEPT
 from hubdpo.config.trainers.table import Differs, options_of
 from hubdpo.config.trainers.trl import TRL
 from hubdpo.config.unknown import ALIASES, command_of, joined, near_option
+from hubdpo.config.wrong_value import needed
 from hubdpo.config.yaml_file import read_yaml
 from hubdpo.errors import ConfigError
 
@@ -87,37 +88,44 @@ def _command_for(file: str, rest: Sequence[str]) -> list[str]:
     return ["prepare", file, *rest, *output]
 
 
-@dataclass
+@dataclass(eq=False)
+class Part:
+    """An argument of a line, or an option with its value."""
+
+    words: list[str]
+    option: Any = None
+    """What Typer reads it as; of an argument, the option whose value it follows."""
+    is_argument: bool = False
+
+
 class Line:
     """The words of a command after its name: what is wrong with them, and how they were probably meant."""
 
-    command: Any
-    words: list[str] = field(default_factory=list)
-    faults: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    """What is said of options of TRL."""
-    is_right: bool = True
-    """Whether `words` is a line that the command takes, as far as can be told."""
-
-    def __post_init__(self) -> None:
-        self.name = str(self.command.name)
+    def __init__(self, command: Any) -> None:
+        self.command = command
+        self.name = str(command.name)
         """The command that was meant."""
+        self.parts: list[Part] = []
+        self.faults: list[str] = []
+        self.notes: list[str] = []
+        """What is said of options of TRL."""
+        self.is_right = True
+        """Whether `words` is a line that the command takes, as far as can be told."""
         self.options = {
-            name: parameter for parameter in self.command.params if parameter.param_type_name == "option"
+            name: parameter for parameter in command.params if parameter.param_type_name == "option"
             for name in (*parameter.opts, *parameter.secondary_opts)
         }  # fmt: skip
         self.options |= {"--help": None, "-h": None}
-        self.arguments = [p for p in self.command.params if p.param_type_name == "argument"]
+        self.arguments = [p for p in command.params if p.param_type_name == "argument"]
         self.names = {name.lstrip("-").replace("-", "_"): name for name in self.options if name.startswith("--")}
-        self.positional: list[int] = []
         self.named: dict[str, str] = {}
         """Arguments that were given as options."""
-        self.once: dict[str, tuple[int, int]] = {}
-        """Where the options stand that may be given once."""
-        self.valued: Any = None
-        """The option whose value is the word before."""
-        self.further: list[tuple[Any, str]] = []
-        """Words that follow the value of an option, and that option."""
+        self.once: dict[str, Part] = {}
+        """The options so far that may be given once."""
+
+    @property
+    def words(self) -> list[str]:
+        return [word for part in self.parts for word in part.words]
 
     def read(self, words: Sequence[str]) -> None:
         """Read the words from left to right as Typer does, noting and mending what it refuses."""
@@ -128,18 +136,15 @@ class Line:
             word = left.pop(0)
             name, equals, value = word.partition("=")
             if word == "--":
-                self.words.append(word)
-                self._take(*left)
+                self.parts += [Part([word]), *(Part([each], is_argument=True) for each in left)]
                 break
             if not word.startswith("-") or word == "-" or NEGATIVE.match(word):
-                self._take(word)
-                self.further += [(self.valued, word)] * (self.valued is not None)
+                before = self.parts[-1] if self.parts else Part([])
+                follows = before.is_argument or len(before.words) == 2
+                self.parts.append(Part([word], before.option if follows else None, is_argument=True))
             elif name in self.options or self._is_short(word):
-                start, option = len(self.words), self.options.get(name) or self.options.get(word[:2])
-                self._read_option(self.options.get(name), name, equals, value, left)
-                self._count(option, start)
+                self._read_option(word, left)
             else:
-                self.valued = None
                 unknown.append(name)
                 self._mend_unknown(name, equals + value, left)
         if unknown:
@@ -151,32 +156,47 @@ class Line:
 
     def _take_named(self) -> None:
         """Put the arguments before all options, each in its place."""
-        words = [self.words[place] for place in self.positional]
-        options = [word for place, word in enumerate(self.words) if place not in self.positional]
-        self.words, self.positional = [], []
-        for parameter in self.arguments:
-            self._take(
-                *([self.named[parameter.name]] if parameter.name in self.named else [words.pop(0)] if words else [])
-            )
-        self._take(*words)
-        self.words += options
+        given, options = self._given(), [part for part in self.parts if not part.is_argument]
+        self.parts = [
+            Part([self.named[parameter.name]], is_argument=True) if parameter.name in self.named else given.pop(0)
+            for parameter in self.arguments
+            if parameter.name in self.named or given
+        ]
+        self.parts += [*given, *options]
 
-    def _count(self, option: Any, start: int) -> None:
-        """Note where an option stands. Of one that may be given once, keep the last."""
-        self.valued = option if option is not None and len(self.words) - start == 2 else None
-        if option is None or takes_several(option):
+    def _given(self) -> list[Part]:
+        return [part for part in self.parts if part.is_argument]
+
+    def _is_short(self, word: str) -> bool:
+        """Return whether a word is short options that are written together, or with their value: `-odata`."""
+        key = word[1:].replace("-", "_")
+        is_long = len(key) > 2 and any(name.startswith(key) for name in self.names)
+        return not word.startswith("--") and word[:2] in self.options and not is_long
+
+    def _read_option(self, word: str, left: list[str]) -> None:
+        """Take an option and its value. Of one that may be given once, keep the last."""
+        name, equals, value = word.partition("=")
+        parameter: Any = self.options.get(name)
+        part = Part([word], parameter or self.options.get(word[:2]))
+        if getattr(parameter, "is_flag", False):
+            given = value if equals else left[0] if left and left[0].lower() in TRUTHS else None
+            if given is not None:
+                self.faults.append(f"`{name}` takes no value")
+                del left[: 0 if equals else 1]
+                is_on = TRUTHS.get(given.lower(), True) is (name in parameter.opts)
+                names = parameter.opts if is_on else parameter.secondary_opts
+                part.words = [max(names, key=len)] if names else []
+        elif parameter is not None and not equals:
+            if not left:
+                self.faults.append(f"`{name}` needs a value")
+            part.words.append(left.pop(0) if left else _placeholder(parameter))
+        self.parts.append(part)
+        if part.option is None or not part.words or takes_several(part.option):
             return
-        if (first := self.once.pop(counted_as(option), None)) is not None:
-            self.faults.append(self._given_twice(option, self.words[slice(*first)], self.words[start:]))
-            size = first[1] - first[0]
-            del self.words[slice(*first)]
-            self.positional = [place - size * (place > first[0]) for place in self.positional]
-            self.once = {
-                name: (begin - size * (begin > first[0]), end - size * (begin > first[0]))
-                for name, (begin, end) in self.once.items()
-            }
-            start -= size
-        self.once[counted_as(option)] = (start, len(self.words))
+        if (first := self.once.pop(counted_as(part.option), None)) is not None:
+            self.faults.append(self._given_twice(part.option, first.words, part.words))
+            self.parts.remove(first)
+        self.once[counted_as(part.option)] = part
 
     def _given_twice(self, option: Any, *given: list[str]) -> str:
         typed = [words[0].partition("=")[0] for words in given]
@@ -186,37 +206,6 @@ class Line:
         name = max(option.opts, key=len)
         more = "; `hubdpo sweep` trains a run for each value" if self.name == "train" and option.name in SWEPT else ""
         return f"`{name}` is given twice{'' if option.is_flag else more}"
-
-    def _take(self, *words: str) -> None:
-        self.positional += range(len(self.words), len(self.words) + len(words))
-        self.words += words
-
-    def _is_short(self, word: str) -> bool:
-        """Return whether a word is short options that are written together, or with their value: `-odata`."""
-        key = word[1:].replace("-", "_")
-        is_long = len(key) > 2 and any(name.startswith(key) for name in self.names)
-        return not word.startswith("--") and word[:2] in self.options and not is_long
-
-    def _read_option(self, parameter: Any, name: str, equals: str, value: str, left: list[str]) -> None:
-        self.words.append(name + equals + value)
-        if parameter is None or (not name.startswith("--") and name not in self.options):
-            return
-        if getattr(parameter, "is_flag", False):
-            given = value if equals else left[0] if left and left[0].lower() in TRUTHS else None
-            if given is None:
-                return
-            self.faults.append(f"`{name}` takes no value")
-            if not equals:
-                left.pop(0)
-            is_on = TRUTHS.get(given.lower(), True) is (name in parameter.opts)
-            names = parameter.opts if is_on else parameter.secondary_opts
-            self.words[-1:] = [max(names, key=len)] if names else []
-        elif not equals:
-            if left:
-                self.words.append(left.pop(0))
-            else:
-                self.faults.append(f"`{name}` needs a value")
-                self.words.append(_placeholder(parameter))
 
     def _mend_unknown(self, name: str, value: str, left: list[str]) -> None:
         key = name.lstrip("-").replace("-", "_")
@@ -244,82 +233,81 @@ class Line:
         except (Unfit, yaml.YAMLError) as problem:
             why = problem.otherwise if isinstance(problem, Differs) else problem
             self.notes.append(f"`{flag_of(key)}` of TRL does not apply: {why}")
-            self.words += shlex.split(TRL.instead.get(key, ""))
+            self.parts.append(Part(shlex.split(TRL.instead.get(key, ""))))
             return
         written = shlex.split(" ".join(flags(found, TrainConfig)))
         if not written:
             what = "is the default" if found else "has no effect"
             self.notes.append(f"`{flag_of(key)}` of TRL {what} here")
-        self.words += written
+        self.parts.append(Part(written))
 
     def _check_number_of_arguments(self) -> None:
+        given = self._given()
         numbers = [parameter.nargs for parameter in self.arguments]
-        most = len(self.positional) if -1 in numbers else sum(numbers)
-        extra = [self.words[place] for place in self.positional[most:]]
+        most = len(given) if -1 in numbers else sum(numbers)
+        extra = given[most:]
         if extra and self.is_right:
-            self.faults.append(f"unexpected argument{'s' * (len(extra) > 1)}: {', '.join(f'`{w}`' for w in extra)}")
-            self._mend_extra(extra)
-        for parameter in self.arguments[len(self.positional) :]:
+            words = ", ".join(f"`{part.words[0]}`" for part in extra)
+            self.faults.append(f"unexpected argument{'s' * (len(extra) > 1)}: {words}")
+            self._mend_extra(given[:most], extra)
+        for parameter in self.arguments[len(given) :]:
             if parameter.required:
                 called = (parameter.metavar or parameter.name).strip("{}")
-                help_text = getattr(parameter, "help", None) or ""
-                self.faults.append(f"`{called}` is needed: {_lowered(help_text)}".removesuffix(": "))
-                self._take(_placeholder(parameter))
+                self.faults.append(needed(f"`{called}`", getattr(parameter, "help", None) or ""))
+                self.parts.append(Part([_placeholder(parameter)], is_argument=True))
 
-    def _mend_extra(self, extra: list[str]) -> None:
-        places = self.positional[len(self.positional) - len(extra) :]
-        if not self.arguments and self.further and [word for _, word in self.further] == extra:
-            self._sweep({option.name for option, _ in self.further})
-            return
-        version = _VERSION.fullmatch(extra[0])
-        last = self.arguments[-1] if self.arguments else None
-        if version and "--version" in self.options and len(extra) == 1:
-            self.words[places[0] : places[0] + 1] = ["--version", version[1]]
-        elif last is not None and last.metavar and "PROMPT" in last.metavar:
-            first = places[0] - 1
-            self.words[first : places[-1] + 1] = [" ".join(self.words[first : places[-1] + 1])]
+    def _mend_extra(self, before: list[Part], extra: list[Part]) -> None:
+        version = _VERSION.fullmatch(extra[0].words[0])
+        if not self.arguments and all(part.option is not None for part in extra):
+            self._sweep({part.option.name for part in extra})
+        elif version and "--version" in self.options and len(extra) == 1:
+            extra[0].words = ["--version", version[1]]
+        elif self.arguments and "PROMPT" in (self.arguments[-1].metavar or ""):
+            before[-1].words = [" ".join(part.words[0] for part in (before[-1], *extra))]
+            self.parts = [part for part in self.parts if part not in extra]
+        elif self.arguments or not self.options.keys().isdisjoint(NAMED_INPUTS):
+            self._name_inputs(extra)
         else:
-            if not self.arguments and self.options.keys().isdisjoint(NAMED_INPUTS):
-                self.words = [word for place, word in enumerate(self.words) if place not in places]
-                return
-            self._name_inputs(places)
+            self.parts = [part for part in self.parts if part not in extra]
 
     def _sweep(self, options: set[str]) -> None:
         """Make a line of `train` that gives several values to some options one of `sweep`, if these may have them."""
-        lists = [self.options.get(word.partition("=")[0]) for word in self.words]
-        names = [option.name for option in lists if option is not None and takes_several(option)]
+        given = [part.option for part in self.parts if not part.is_argument and part.option is not None]
+        names = [option.name for option in given if takes_several(option)]
         self.is_right = self.name == "train" and options <= {*SWEPT} and len(names) == len({*names})
         if self.is_right:
             self.name = "sweep"
             called = joined([f"`{flag_of(name)}`" for name in sorted(options)])
             self.faults.append(f"`train` takes one value of {called}, and `hubdpo sweep` trains a run for each")
 
-    def _name_inputs(self, places: Sequence[int]) -> None:
+    def _name_inputs(self, extra: list[Part]) -> None:
         """Put options before bare words: that of a file or folder by what it is, else those that are lacking."""
-        given = {name for name in self.options for word in self.words if word.partition("=")[0] == name}
-        found = {place: _input(self.words[place]) for place in places}
+        given = {word.partition("=")[0] for word in self.words}
+        found = {part: _input(part.words[0]) for part in extra}
         lacking = [name for name in NAMED_INPUTS if name in self.options and name not in {*given, *found.values()}]
-        unknown = [place for place in places if found[place] is None]
+        unknown = [part for part in extra if found[part] is None]
         if len(unknown) == len(lacking):
             found |= zip(unknown, lacking, strict=True)
         names = [name for name in found.values() if name in self.options and name not in given]
-        self.is_right = len({*names}) == len(places)
-        for place in reversed(places if self.is_right else ()):
-            self.words.insert(place, str(found[place]))
+        self.is_right = len({*names}) == len(extra)
+        if self.is_right:
+            for part, name in found.items():
+                part.words.insert(0, str(name))
 
     def refuse_value(self, refusal: Any) -> None:
         """Note a value that an option does not take, and put the option's default in its place."""
         parameter, message = refusal.param, refusal.message.removeprefix("Value error, ").rstrip(".")
-        names = [name for name in (*parameter.opts, *parameter.secondary_opts) if name in self.options]
-        places = [place for place, word in enumerate(self.words) if word.partition("=")[0] in names]
-        if not places:
+        given = [part for part in self.parts if not part.is_argument and part.option is not None]
+        part = next((each for each in given if each.option.name == parameter.name), None)
+        if part is None:
             return
-        name, equals, value = self.words[places[0]].partition("=")
-        value = value if equals else self.words[places[0] + 1]
+        name, equals, value = part.words[0].partition("=")
+        if name not in self.options:
+            return
+        value = value if equals else part.words[1]
         kind = "a whole number" if "integer" in message else "a number" if re.search("number|float", message) else None
         self.faults.append(f"option `{name}` is not valid: {f'{value!r} is not {kind}' if kind else message}")
-        default = _placeholder(parameter) if parameter.default is None else str(parameter.default)
-        self.words[places[0] : places[0] + (1 if equals else 2)] = [name, default]
+        part.words = [name, _placeholder(parameter) if parameter.default is None else str(parameter.default)]
 
 
 def _input(word: str) -> str | None:
@@ -333,7 +321,3 @@ def _input(word: str) -> str | None:
 def _placeholder(parameter: Any) -> str:
     """Return what stands for a value in a line: `USER/NAME`, `DIR`, or the first of an option's choices."""
     return _OPTIONAL.sub("", (parameter.metavar or "VALUE").strip("{}")).partition("|")[0]
-
-
-def _lowered(text: str) -> str:
-    return f"{text[:1].lower()}{text[1:]}".rstrip(".")

@@ -10,8 +10,8 @@ import typer
 from hubdpo import console
 from hubdpo.artefacts.folders.named import ANY, check_named, is_folder
 from hubdpo.cli.command import DOWNLOADED, command
+from hubdpo.config.base import ADAPTERS
 from hubdpo.config.flags import quoted
-from hubdpo.config.places import ADAPTERS
 from hubdpo.config.push import Check
 from hubdpo.config.repo_id import is_repo_id
 from hubdpo.console import counted

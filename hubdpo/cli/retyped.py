@@ -7,7 +7,6 @@ import re
 import shlex
 import sys
 from pathlib import Path
-from typing import get_args
 
 from hubdpo.artefacts.folders.named import EXAMPLE_BASE, another, beside, free, raw_here
 from hubdpo.config import Config
@@ -170,7 +169,7 @@ class Line:
             if not _FLAG.fullmatch(name) or (field := self._field(name)) is None:
                 return {}
             values = given.setdefault(name, [])
-            if self._is_switch(field):
+            if self.model.is_switch(field):
                 continue
             if not parts:
                 return {}
@@ -189,7 +188,7 @@ class Line:
         for place in reversed(places):
             _, equals, value = self.words[place].partition("=")
             end = place + 1
-            if not equals and not self._is_switch(field):
+            if not equals and not self.model.is_switch(field):
                 end += 1
                 while self._takes_several(field) and end < len(self.words) and not self.words[end].startswith("-"):
                     end += 1
@@ -207,10 +206,6 @@ class Line:
         if any(self.model.cli(name).argument for name in self.model.model_fields):
             return False
         return self.model.in_lists or item_type(self.model.model_fields[field].annotation) is not None
-
-    def _is_switch(self, field: str) -> bool:
-        annotation = self.model.model_fields[field].annotation
-        return bool in (annotation, *get_args(annotation))
 
 
 def _other_than(given: str, option: str, command: str) -> str:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from hubdpo import console
 from hubdpo.machine.signals import REPEAT_WINDOW
 
 FATAL_SIGNALS = tuple(
@@ -59,3 +60,13 @@ def signals_unwind() -> Iterator[None]:
 def stopped_by() -> signal.Signals:
     """Return the signal that stopped the command; SIGINT if Python itself raised KeyboardInterrupt."""
     return _received[0][0] if _received else signal.SIGINT
+
+
+def until_stopped(serve: Callable[[], None]) -> None:
+    """Call `serve`, and return when Ctrl-C or SIGTERM stops it."""
+    for ending in (signal.SIGTERM, signal.SIGINT):  # shells start background jobs with SIGINT ignored
+        signal.signal(ending, signal.default_int_handler)
+    try:
+        serve()
+    except KeyboardInterrupt:
+        console.info("stopped")

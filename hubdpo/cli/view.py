@@ -12,7 +12,7 @@ import typer
 from hubdpo import console
 from hubdpo.artefacts.folders.named import ANY, check_named
 from hubdpo.cli.command import command
-from hubdpo.cli.serving import until_stopped
+from hubdpo.cli.signals import until_stopped
 
 
 @command()

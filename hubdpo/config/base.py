@@ -18,7 +18,7 @@ from pydantic_core import ErrorDetails
 from hubdpo import console
 from hubdpo.config.spelling import Value, as_key, respell, respelled
 from hubdpo.config.unknown import RENAMED, command_of, flattened, joined, near_option, unknown_options
-from hubdpo.config.wrong_value import NOT_A, VARIABLE, as_one, quotes_hint, shown, whole_number
+from hubdpo.config.wrong_value import NOT_A, VARIABLE, as_one, needed, quotes_hint, shown, whole_number
 from hubdpo.config.yaml_file import read_yaml
 from hubdpo.errors import ConfigError
 from hubdpo.secrets import known_secrets
@@ -34,8 +34,6 @@ class Cli:
     short: str | None = None
     argument: bool = False
     metavar: str | None = None
-    text: bool = False
-    """Pass the raw string to pydantic, for union types."""
     needed_unless: tuple[str, ...] = ()
     """The field is needed unless one of these is given."""
     file_only: bool = False
@@ -46,7 +44,11 @@ class Cli:
     """Type of the parameter in Python, if the field accepts more than its own type; a path may always be a Path."""
 
 
-NumberOrAuto = Annotated[int | Literal["auto"] | None, Cli(metavar="N|auto", text=True)]
+ADAPTERS = ("run", "adapter")
+"""The kinds of folders that hold an adapter."""
+MODELS = (*ADAPTERS, "merged model", "model")
+"""The kinds of folders that hold an adapter or a whole model."""
+NumberOrAuto = Annotated[int | Literal["auto"] | None, Cli(metavar="N|auto")]
 
 
 class Unfit(ValueError):
@@ -154,7 +156,6 @@ class Config(BaseModel):
 
     @classmethod
     def _validated(cls, values: Values, origins: Mapping[str, str]) -> Self:
-        """Return the options, of which some come from a file that `origins` names."""
         return cls.model_validate(values)
 
     @classmethod
@@ -188,9 +189,12 @@ class Config(BaseModel):
         others = cls.cli(name).needed_unless
         return not any(map(given.get, others)) if others else cls.model_fields[name].is_required()
 
+    def changed(self, *names: str) -> list[str]:
+        """Return those of the options whose value is not their default."""
+        return [name for name in names if getattr(self, name) != type(self).model_fields[name].default]
+
     @classmethod
     def cli(cls, name: str) -> Cli:
-        """Return the command-line facts of a field."""
         return next((item for item in cls.model_fields[name].metadata if isinstance(item, Cli)), Cli())
 
     @classmethod
@@ -204,6 +208,11 @@ class Config(BaseModel):
         annotation = cls.model_fields[name].annotation
         literals = [kind for kind in (annotation, *get_args(annotation)) if get_origin(kind) is Literal]
         return tuple(cls.named_choices.get(name, ())) or tuple(word for kind in literals for word in get_args(kind))
+
+    @classmethod
+    def is_switch(cls, name: str) -> bool:
+        annotation = cls.model_fields[name].annotation
+        return bool in (annotation, *get_args(annotation))
 
     @classmethod
     def panel_of(cls, name: str) -> str | None:
@@ -249,10 +258,8 @@ class Config(BaseModel):
         hint = getattr(error.get("ctx", {}).get("error"), "hint", None)
         message = str(error["msg"]).removeprefix("Value error, ").replace("Input should be", "it must be")
         if not error["loc"]:
-            return ConfigError(message, hint=hint or f"see `hubdpo {cls._command()} --help`")
+            return ConfigError(message, hint=hint or cls._where_listed())
         name, given = str(error["loc"][0]), error["input"]
-        if error["type"] == "missing":
-            return cls._missing([name], given)
         if (cls.in_yaml or origins.get(name)) and not hint and error["type"] in ("string_type", "list_type"):
             hint = quotes_hint("" if len(error["loc"]) > 1 else f"{name}: ", given)
         if isinstance(given, list) and given and all(isinstance(row, dict) for row in given):
@@ -282,7 +289,7 @@ class Config(BaseModel):
             choices = get_args(field.annotation)
             near = difflib.get_close_matches(str(given), choices, n=1)
             return f"{flag} {(near or [field.default if field.default in choices else choices[0]])[0]}"
-        if bool in (field.annotation, *get_args(field.annotation)):
+        if cls.is_switch(name):
             return f"`{flag}` or `--no-{flag[2:]}`"
         if field.is_required():
             form = (cli.metavar or "VALUE").partition("|")[0]
@@ -295,13 +302,11 @@ class Config(BaseModel):
 
     @classmethod
     def needed(cls, name: str, called: str) -> str:
-        """Return the message for a required option without a value, with what it is."""
-        meaning = cls.model_fields[name].description or ""
-        return f"`{called}` is needed: {meaning[:1].lower()}{meaning[1:]}".rstrip(".")
+        """Return the message for a required option without a value."""
+        return needed(called, cls.model_fields[name].description or "")
 
     @classmethod
     def _missing(cls, names: Sequence[str], given: Values) -> ConfigError:
-        """Return the error for required options and arguments without a value."""
         form = {name: (cls.cli(name).metavar or "VALUE").partition("|")[0] for name in cls.model_fields}
         flags = [f"{flag_of(name)} {form[name]}" for name in names if not cls.cli(name).argument]
         called = [f"`{cls.cli(name).metavar if cls.cli(name).argument else flag_of(name)}`" for name in names]
@@ -311,16 +316,15 @@ class Config(BaseModel):
             return ConfigError(message, hint=f"add `{' '.join(flags)}`")
         words = []
         for field in (name for name in form if cls.cli(name).argument):
-            values = given[field] if isinstance(given.get(field), list) else [given.get(field)]
-            words += [shlex.quote(str(value)) for value in values] if field in given else [form[field]]
+            values = given.get(field, form[field])
+            words += [shlex.quote(str(value)) for value in (values if isinstance(values, list) else [values])]
         return ConfigError(
-            cls.needed(names[0], called[0].strip("`")) if len(names) == 1 else f"{joined(called)} are needed",
+            cls.needed(names[0], called[0]) if len(names) == 1 else f"{joined(called)} are needed",
             hint=" ".join(["hubdpo", cls._command(), *words, *flags]),
         )
 
     @classmethod
     def _where_listed(cls) -> str:
-        """Say where all options are listed."""
         return f"see `hubdpo {cls._command()} --help`"
 
     @classmethod

@@ -45,7 +45,7 @@ class Description(Config):
     panel = "Description of the source"
 
     prompt: NAMES = Field(
-        default_factory=list,
+        [],
         description="Column with the prompt, text or messages, or a place in it: `question.text`, `turns.0.value`. "
         "Repeat it for texts that are joined by a line break.",
     )
@@ -55,31 +55,27 @@ class Description(Config):
     chosen: str | None = Field(None, description="Column with the better answer, or with all of its conversation.")
     rejected: str | None = Field(None, description="Column with the worse answer, or with all of its conversation.")
     answers: NAMES = Field(
-        default_factory=list,
+        [],
         description="Columns with the answers, or one column with a list of them: `completions[].response`.",
     )
-    scores: NAMES = Field(
-        default_factory=list, description="Columns with the answers' scores, or one with a list of them."
-    )
-    ranks: NAMES = Field(
-        default_factory=list, description="Columns with the answers' ranks, 1 the best, or one with a list of them."
-    )
+    scores: NAMES = Field([], description="Columns with the answers' scores, or one with a list of them.")
+    ranks: NAMES = Field([], description="Columns with the answers' ranks, 1 the best, or one with a list of them.")
     vote: NAMES = Field(
-        default_factory=list,
+        [],
         description="Column that says which answer is better; several, or a list, are votes of which the majority "
         "counts.",
     )
     first: VALUES = Field(
-        default_factory=list,
+        [],
         description="Value of the vote that prefers the first answer. Of more than two, the vote is the number of the "
         "best, counted from this value.",
     )
-    second: VALUES = Field(default_factory=list, description="Value of the vote that prefers the second answer.")
-    tie: VALUES = Field(default_factory=list, description="Value of the vote that prefers neither.")
+    second: VALUES = Field([], description="Value of the vote that prefers the second answer.")
+    tie: VALUES = Field([], description="Value of the vote that prefers neither.")
     answer: str | None = Field(None, description="Column with the answer, where a row has one.")
     label: str | None = Field(None, description="Column that calls the one answer of a row good or bad.")
-    good: VALUES = Field(default_factory=list, description="Value of the label for a good answer.")
-    bad: VALUES = Field(default_factory=list, description="Value of the label for a bad answer.")
+    good: VALUES = Field([], description="Value of the label for a good answer.")
+    bad: VALUES = Field([], description="Value of the label for a bad answer.")
     margin: str | None = Field(None, description="Column with how much better the better answer is.")
     role_key: Annotated[str | None, Cli(metavar="KEY")] = Field(
         None, description="Key of a message that names its speaker, if not `role` or `from`."

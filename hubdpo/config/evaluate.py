@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from hubdpo.config.base import Cli, Config, Unfit, flag_of
-from hubdpo.config.places import ADAPTERS, MODELS
+from hubdpo.config.base import ADAPTERS, MODELS, Cli, Config, Unfit, flag_of
 from hubdpo.config.torch_names import Device
 
 
@@ -112,18 +111,13 @@ class BenchmarkOptions(Config):
 # pydantic collects the fields of the last base first
 class EvaluateConfig(BenchmarkOptions, JudgeOptions, AnswerOptions, ScoringOptions, SubjectOptions):
     @model_validator(mode="after")
-    def _answers_are_there(self) -> EvaluateConfig:
+    def _nothing_is_unused(self) -> EvaluateConfig:
         of_answers = {"--judge": self.judge is not None, "--publish-samples": self.publish_samples}
         if self.max_answers == 0 and any(of_answers.values()):
             option = next(name for name, is_set in of_answers.items() if is_set)
             raise Unfit(f"`{option}` needs answers, and `--max-answers` is 0", hint="leave `--max-answers` out")
-        return self
-
-    @model_validator(mode="after")
-    def _nothing_is_unused(self) -> EvaluateConfig:
-        given = self.model_fields_set
         for name in ("rubric", "judge_max_tokens", "judge_requests"):
-            if name in given and self.judge is None:
+            if name in self.model_fields_set and self.judge is None:
                 raise Unfit(f"`{flag_of(name)}` is for a judge, and none is given", hint="add `--judge URL`")
         if self.lm_eval_limit is not None and not self.lm_eval:
             raise Unfit("`--lm-eval-limit` is for tasks, and none is given", hint="add `--lm-eval TASK`")

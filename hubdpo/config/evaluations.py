@@ -33,7 +33,7 @@ class EvaluationOptions(Config):
     eval_steps: Manner[int] = Field(50, ge=1, description="Steps between evaluations on the test split.")
     max_eval_pairs: Manner[int] = Field(512, ge=1, description="Maximum test pairs per evaluation during training.")
     eval_dataset: Command[Annotated[list[str], Cli(metavar="[NAME=]DATASET", call_type=list[str | Path])]] = Field(
-        default_factory=list,
+        [],
         description="Further dataset to evaluate on, a folder or USER/NAME[@REVISION]: its metrics are eval_NAME_loss "
         "and so on. Repeatable.",
     )
@@ -60,7 +60,6 @@ class EvaluationOptions(Config):
 
     @property
     def evaluation_sets(self) -> dict[str, str]:
-        """The further datasets, by name."""
         return dict(map(_named, self.eval_dataset))
 
     @model_validator(mode="before")

@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from hubdpo.config.base import Cli, Config, Unfit
-from hubdpo.config.places import MODELS
+from hubdpo.config.base import MODELS, Cli, Config, Unfit
 
 Outtype = Literal["auto", "f32", "f16", "bf16", "q8_0"]
 

@@ -31,7 +31,7 @@ def changed_options(values: Options, model: type[Config]) -> Iterator[tuple[str,
     """Yield (name, value) of the options that differ from this version's defaults."""
     for name, value in values.items():
         field = model.model_fields.get(name)
-        default = field.get_default(call_default_factory=True) if field is not None else None
+        default = field.default if field is not None else None
         if value is not None and value != default:
             yield name, value
 

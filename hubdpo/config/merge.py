@@ -9,8 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from hubdpo.config.base import Cli, Config, Unfit, flag_of
-from hubdpo.config.places import ADAPTERS
+from hubdpo.config.base import ADAPTERS, Cli, Config, Unfit, flag_of
 from hubdpo.config.torch_names import Device, Dtype
 from hubdpo.console import counted
 
@@ -87,8 +86,7 @@ class MergeConfig(Config):
     @model_validator(mode="after")
     def _combines_several(self) -> MergeConfig:
         several, weights = len(self.adapter), self.weights or []
-        changed = [name for name in SEVERAL if getattr(self, name) != type(self).model_fields[name].default]
-        if several == 1 and changed:
+        if several == 1 and (changed := self.changed(*SEVERAL)):
             raise Unfit(f"`{flag_of(changed[0])}` is for several adapters, and one is given", hint="leave it out")
         if several > 1 and len(weights) != several:
             raise Unfit(

@@ -1,9 +1,15 @@
-"""Names and values in one text: `first=1,second=2`. Text with a comma is in double quotes: `first="yes, a",...`."""
+"""Names and values in one text: `first=1,second=2`, or a JSON object.
+
+Text with a comma is in double quotes: `first="yes, a",...`.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Iterable
+
+from hubdpo.config.base import Unfit
 
 _QUOTED = r'\s*"(?:[^"]|"")*"\s*'
 _PAIR = re.compile(rf"({_QUOTED}(?==)|[^=,]*)(?:=({_QUOTED}|[^,]*))?,")
@@ -24,6 +30,19 @@ def turned_round(pairs: Iterable[tuple[str, str]], names: Collection[str]) -> st
     turned = [(value, name) for name, value in pairs]
     is_wrong = all(name in names and value not in names for name, value in turned)
     return write_pairs(turned) if is_wrong else None
+
+
+def json_object(value: object, *, hint: str) -> object:
+    """Parse the JSON object of a command line; keep what YAML and Python give. Raise Unfit for other text."""
+    if not isinstance(value, str):
+        return value
+    try:
+        parsed = json.loads(value)
+    except ValueError:
+        parsed = None
+    if not isinstance(parsed, dict):
+        raise Unfit("this is not a JSON object", hint=hint)
+    return parsed
 
 
 def _needs_quotes(text: str) -> bool:

@@ -30,6 +30,15 @@ WITH_DIVERGENCES = ("sigmoid", "sigmoid_norm", "hinge", "ipo", "exo_pair", "robu
 """Losses for which TRL takes another divergence than the reverse KL (trl/trainer/dpo_trainer.py)."""
 WITH_SMOOTHING = ("robust", "exo_pair", "aot", "aot_unpaired", "simpo", "cpo")
 """Losses that read `label_smoothing`; TRL's `sigmoid` does not (trl/trainer/dpo_trainer.py)."""
+FITTING: dict[str, Collection[str]] = {
+    "f_divergence_type": WITH_DIVERGENCES,
+    "margin_columns": WITH_MARGINS,
+    "weight_column": WITH_WEIGHTS,
+    # TRL multiplies the loss of each pair, and `aot` and `sft` have none
+    "use_weighting": [name for name in TRL_LOSSES if name not in {*WHOLE_BATCH_LOSSES, "sft"}],
+    "ld_alpha": TRL_LOSSES,
+}
+"""Options that go with some losses only."""
 BELONGS_TO = {"simpo_gamma": "simpo", "cpo_alpha": "cpo", "discopop_tau": "discopop"}
 """Options that one loss reads."""
 ELSEWHERE = {
@@ -147,48 +156,35 @@ class LossOptions(Config):
                 f"the loss `{self.loss_type[0]}` does not read --label-smoothing, as in TRL",
                 hint=f"--loss-type robust, or leave it out; it goes with {', '.join(WITH_SMOOTHING)}",
             )
-        for option, loss in BELONGS_TO.items():
-            if self._changed(option) and loss not in self.loss_type:
+        for option in self.changed(*BELONGS_TO):
+            if (loss := BELONGS_TO[option]) not in self.loss_type:
                 raise Unfit(f"{flag_of(option)} belongs to the loss `{loss}`", hint=f"--loss-type {loss}")
-        if self._changed("f_alpha_divergence_coef") and self.f_divergence_type != "alpha_divergence":
+        if self.changed("f_alpha_divergence_coef") and self.f_divergence_type != "alpha_divergence":
             raise Unfit(
                 "--f-alpha-divergence-coef belongs to the divergence `alpha_divergence`",
                 hint="--f-divergence-type alpha_divergence",
             )
-        if self._changed("margin_scale") and self.margin_columns is None:
+        if self.changed("margin_scale") and self.margin_columns is None:
             raise Unfit(
                 "--margin-scale needs the columns with the margins",
                 hint="--margin-columns score_chosen --margin-columns score_rejected",
             )
-        if self.f_divergence_type != "reverse_kl":
-            self._fit("--f-divergence-type", WITH_DIVERGENCES)
-        if self.margin_columns is not None:
-            self._fit("--margin-columns", WITH_MARGINS)
-        if self.weight_column is not None:
-            self._fit("--weight-column", WITH_WEIGHTS)
-        if self.use_weighting:
-            # TRL multiplies the loss of each pair, and `aot` and `sft` have none
-            self._fit("--use-weighting", [name for name in TRL_LOSSES if name not in {*WHOLE_BATCH_LOSSES, "sft"}])
-        if self.ld_alpha is not None:
-            self._fit("--ld-alpha", TRL_LOSSES)
-        shaped = [name for name in ("ld_alpha", "use_weighting", "f_divergence_type") if self._changed(name)]
+        for option in self.changed(*FITTING):
+            if other := [name for name in self.loss_type if name not in FITTING[option]]:
+                raise Unfit(
+                    f"{flag_of(option)} does not go with the loss `{other[0]}`",
+                    hint=f"it goes with {', '.join(FITTING[option])}",
+                )
+        shaped = self.changed("ld_alpha", "use_weighting", "f_divergence_type")
         if shaped and self.value_columns:
             raise Unfit(
                 f"{flag_of(shaped[0])} is TRL's, whose losses know no margin or weight of a pair",
                 hint=f"leave {flag_of(shaped[0])} out, or the columns",
             )
-        for option in ("reference", "reference_adapter"):
-            if self._changed(option) and not uses_reference(self.loss_type):
-                raise Unfit(
-                    f"the loss `{self.loss_type[0]}` uses no reference, so {flag_of(option)} has no effect",
-                    hint=f"leave {flag_of(option)} out",
-                )
+        unused = self.changed("reference", "reference_adapter")
+        if unused and not uses_reference(self.loss_type):
+            raise Unfit(
+                f"the loss `{self.loss_type[0]}` uses no reference, so {flag_of(unused[0])} has no effect",
+                hint=f"leave {flag_of(unused[0])} out",
+            )
         return self
-
-    def _changed(self, option: str) -> bool:
-        return bool(getattr(self, option) != type(self).model_fields[option].default)
-
-    def _fit(self, flag: str, losses: Collection[str]) -> None:
-        other = [name for name in self.loss_type if name not in losses]
-        if other:
-            raise Unfit(f"{flag} does not go with the loss `{other[0]}`", hint=f"it goes with {', '.join(losses)}")

@@ -10,12 +10,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from hubdpo.config import chat_template
 from hubdpo.config.base import Cli, Config, NumberOrAuto, Unfit, flag_of
-from hubdpo.config.chat_template import ChatTemplate
+from hubdpo.config.chat_template import HELP, KWARGS_HELP, ChatTemplate, TemplateKwargs
 from hubdpo.config.description import MEANINGS, PLACES, Description, SourceConfig, as_share, percent
 from hubdpo.config.name_values import write_pairs
-from hubdpo.config.template_kwargs import HELP, TemplateKwargs
 from hubdpo.config.unknown import joined
 from hubdpo.errors import ConfigError
 
@@ -26,12 +24,12 @@ class FolderOptions(Config):
     source: Annotated[
         list[str], Cli(argument=True, metavar="SOURCE...", call_type=object, needed_unless=("sources",))
     ] = Field(
-        default_factory=list,
+        [],
         description="Files, folders, globs, `-` for stdin, hf://datasets/USER/NAME[@REVISION][/PATH], or any fsspec "
         "URL.",
     )
     sources: Annotated[list[SourceConfig], Cli(file_only=True, call_type=list[dict[str, Any]])] = Field(
-        default_factory=list,
+        [],
         description="In a config file, instead of SOURCE: sources of different shapes, each with its description.",
     )
     output_dir: Annotated[
@@ -89,7 +87,7 @@ class FormatOptions(Config):
         description="Meaning of vote values, such as first=1,second=2,tie=0; a key may be repeated, and a value with a "
         "comma is in double quotes. For one answer per row: good=1,bad=0.",
     )
-    keep: list[str] = Field(default_factory=list, description="Extra column to keep; repeatable.")
+    keep: list[str] = Field([], description="Extra column to keep; repeatable.")
     keep_scores: bool = Field(
         False,
         description="Keep the scores of the answers as `score_chosen` and `score_rejected`, for --margin-columns of "
@@ -133,8 +131,8 @@ class CleaningOptions(Config):
     model: Annotated[str | None, Cli(call_type=str | Path | None)] = Field(
         None, description="Base whose tokenizer and chat template count tokens: a folder or USER/NAME[@REVISION]."
     )
-    chat_template: ChatTemplate = Field(None, description=chat_template.HELP)
-    chat_template_kwargs: TemplateKwargs = Field(None, description=HELP)
+    chat_template: ChatTemplate = Field(None, description=HELP)
+    chat_template_kwargs: TemplateKwargs = Field(None, description=KWARGS_HELP)
     max_length: NumberOrAuto = Field(
         None, description="Maximum tokens, prompt plus answer; `auto` uses the length that keeps 99 % of the pairs."
     )
@@ -145,7 +143,7 @@ class CleaningOptions(Config):
     )
     scan: Literal["secrets", "none"] = Field("none", description="Drop rows that contain credentials: `secrets`.")
     redact: bool = Field(False, description="Keep rows with credentials, and replace each credential by its kind.")
-    max_reject: Annotated[float, Cli(metavar="SHARE", text=True, call_type=float | str)] = Field(
+    max_reject: Annotated[float, Cli(metavar="SHARE", call_type=float | str)] = Field(
         1.0, ge=0, le=1, description="Fail without writing if a larger share of rows is dropped: 0.05 or 5%."
     )
     strict: bool = Field(False, description="Fail at the first row that would be dropped.")
@@ -162,7 +160,7 @@ class SplitOptions(Config):
         description="Keep the splits of the source, as names of files and lists or a column `split` tell them; draw a "
         "new one; or keep those that another column names, such as `meta.part`.",
     )
-    test_size: Annotated[float | None, Cli(metavar="SHARE", text=True, call_type=float | str | None)] = Field(
+    test_size: Annotated[float | None, Cli(metavar="SHARE", call_type=float | str | None)] = Field(
         None,
         ge=0,
         lt=1,
@@ -203,7 +201,7 @@ class CardOptions(Config):
     name: str | None = Field(None, description="Title of the dataset card.")
     license: str | None = Field(None, description="Licence of the data, a Hub id such as cc-by-sa-4.0.")
     language: list[str] = Field(
-        default_factory=list, description="Language code of the data; repeatable. By default it is found in the rows."
+        [], description="Language code of the data; repeatable. By default it is found in the rows."
     )
 
 
@@ -241,8 +239,8 @@ class PrepareConfig(
         return problem
 
     @model_validator(mode="after")
-    def _described_once(self) -> Self:
-        """Check that the columns are given once: by `sources`, a converter, `--map` or their own options."""
+    def _consistent(self) -> Self:
+        # the columns are given once: by `sources`, a converter, `--map` or their own options
         of_source = {*Description.model_fields, "converter", "map", "labels"}
         if self.sources and (given := sorted(of_source & self.model_fields_set)):
             name = given[0]
@@ -256,10 +254,6 @@ class PrepareConfig(
             raise Unfit("both `--converter` and columns are given", hint="leave `--converter` out")
         if self.labels and any(getattr(self, name) for name in MEANINGS):
             raise Unfit("the values are given twice: by `--labels` as well", hint="leave `--labels` out")
-        return self
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
         if self.max_length is not None and self.model is None:
             raise Unfit("--max-length counts tokens, so it needs --model", hint="--model Qwen/Qwen2-7B-Instruct")
         for name in ("chat_template", "chat_template_kwargs"):

@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import BeforeValidator
 
 from hubdpo.config.base import Cli, Unfit
-from hubdpo.config.json_option import json_object
+from hubdpo.config.name_values import json_object
 
 _ON_PLATEAU = ("mode", "factor", "patience", "threshold", "threshold_mode", "cooldown", "min_lr", "eps")
 _GREEDY = (*_ON_PLATEAU, "warmup", "max_lr", "verbose", "smooth", "window_size", "reset_start")
@@ -47,7 +47,7 @@ BY_EVALUATION = frozenset({"reduce_lr_on_plateau", "greedy"})
 ScheduleArguments = Annotated[
     dict[str, float | int | str] | None,
     BeforeValidator(lambda value: json_object(value, hint="--lr-scheduler-kwargs '{\"min_lr_rate\": 0.1}'")),
-    Cli(metavar="JSON", text=True),
+    Cli(metavar="JSON"),
 ]
 
 

@@ -15,8 +15,7 @@ from pydantic import Field, PrivateAttr, ValidationError
 from hubdpo.config.base import Cli, Values, flag_of, item_type
 from hubdpo.config.flags import flags, quoted
 from hubdpo.config.objective import uses_reference
-from hubdpo.config.roles import Command
-from hubdpo.config.swept import SHARED, may_have_several
+from hubdpo.config.roles import SHARED, Command, may_have_several
 from hubdpo.config.train import TrainConfig
 from hubdpo.config.wrong_value import several_numbers
 from hubdpo.errors import ConfigError

@@ -75,7 +75,9 @@ def _missing(function: str, model: type[Config], positional: Sequence[str], name
         return None
     problems = [unknown_options(unknown, known, f"help(hubdpo.{function})")] if unknown else []
     if name := next((name for name in lacking if name not in meant), None):
-        problems.append(ConfigError(model.needed(name, name), hint=f"hubdpo.{function}({', '.join(positional)}, ...)"))
+        problems.append(
+            ConfigError(model.needed(name, f"`{name}`"), hint=f"hubdpo.{function}({', '.join(positional)}, ...)")
+        )
     return as_one(problems)
 
 
@@ -125,9 +127,7 @@ def signature(model: type[Config], positional: tuple[str, ...], returns: object)
             name,
             inspect.Parameter.POSITIONAL_OR_KEYWORD if name in positional else inspect.Parameter.KEYWORD_ONLY,
             annotation=_call_type(model, name, field),
-            default=inspect.Parameter.empty
-            if name in bare or field.is_required()
-            else field.get_default(call_default_factory=True),
+            default=inspect.Parameter.empty if name in bare or field.is_required() else field.default,
         )
         for name, field in _ordered(model, positional)
     ]

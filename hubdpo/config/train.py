@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import shlex
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from pydantic import ValidationInfo, field_validator, model_validator
@@ -13,9 +13,8 @@ from hubdpo.config.base import Unfit, Values, flag_of, item_type
 from hubdpo.config.evaluations import EvaluationOptions
 from hubdpo.config.objective import LOSS_TYPES, WHOLE_BATCH_LOSSES, LossOptions
 from hubdpo.config.optimiser import OPTIMISERS, OptimiserOptions
-from hubdpo.config.roles import Role
+from hubdpo.config.roles import Role, may_have_several
 from hubdpo.config.schedules import SCHEDULES, check_schedule
-from hubdpo.config.swept import may_have_several
 from hubdpo.config.trackers import TRACKERS
 from hubdpo.config.train_groups import (
     LengthOptions,
@@ -52,7 +51,7 @@ class TrainConfig(
         trainer = of_other_trainer(values, cls.model_fields, TRAINERS)
         if trainer is None:
             return values
-        defaults = {name: field.get_default(call_default_factory=True) for name, field in cls.model_fields.items()}
+        defaults = {name: field.default for name, field in cls.model_fields.items()}
         return translated(values, defaults, trainer, str(file), given=options)
 
     @classmethod
@@ -69,11 +68,19 @@ class TrainConfig(
     @field_validator(*CHOICES)
     @classmethod
     def _known_names(cls, value: str | list[str], info: ValidationInfo) -> str | list[str]:
-        if info.field_name == "report_to" and "none" in value:  # as transformers spells it
+        name = str(info.field_name)
+        if name == "report_to" and "none" in value:  # as transformers spells it
             if len(value) > 1:
                 raise Unfit("`none` cannot be combined with trackers", hint="--report-to none")
             return []
-        _check_choices(str(info.field_name), [value] if isinstance(value, str) else value)
+        known, meant = [*CHOICES[name]], [value] if isinstance(value, str) else value
+        if unknown := [each for each in meant if each not in known]:
+            near = {each: next(iter(difflib.get_close_matches(each, known, n=1)), None) for each in unknown}
+            given = " ".join(f"{flag_of(name)} {near.get(each, each)}" for each in meant)
+            raise Unfit(
+                f"there is no `{unknown[0]}`",
+                hint=f"did you mean `{given}`?" if all(near.values()) else f"choose from: {', '.join(known)}",
+            )
         return value
 
     @model_validator(mode="after")
@@ -132,17 +139,3 @@ class TrainConfig(
     def names(cls, *roles: Role) -> list[str]:
         """Return the names of the fields with one of these roles."""
         return [name for name, field in cls.model_fields.items() if any(role in field.metadata for role in roles)]
-
-
-def _check_choices(name: str, values: Iterable[str]) -> None:
-    """Raise Unfit, suggesting the closest choices, when one of the values is not a choice of the option."""
-    known, meant = list(CHOICES[name]), [*values]
-    unknown = [value for value in meant if value not in known]
-    if not unknown:
-        return
-    near = {value: next(iter(difflib.get_close_matches(value, known, n=1)), None) for value in unknown}
-    given = " ".join(f"{flag_of(name)} {near.get(value, value)}" for value in meant)
-    raise Unfit(
-        f"there is no `{unknown[0]}`",
-        hint=f"did you mean `{given}`?" if all(near.values()) else f"choose from: {', '.join(known)}",
-    )

@@ -7,12 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from hubdpo.config import chat_template
-from hubdpo.config.base import Cli, Config, NumberOrAuto, Unfit
-from hubdpo.config.chat_template import ChatTemplate
-from hubdpo.config.places import ADAPTERS, DatasetPlace
+from hubdpo.config.base import ADAPTERS, Cli, Config, NumberOrAuto, Unfit
+from hubdpo.config.chat_template import HELP, KWARGS_HELP, ChatTemplate, TemplateKwargs
 from hubdpo.config.roles import Command, Manner, Weights
-from hubdpo.config.template_kwargs import HELP, TemplateKwargs
 from hubdpo.config.torch_names import ComputeDtype, Device
 
 ALL_LINEAR = "all-linear"
@@ -37,7 +34,9 @@ class RunOptions(Config):
     model_revision: Command[str | None] = Field(
         None, description="Branch, tag or commit of the base. The run records the commit."
     )
-    dataset: Command[DatasetPlace] = Field(description="Dataset folder, or USER/NAME[@REVISION] on the Hub.")
+    dataset: Command[Annotated[str, Cli(metavar="DATASET", names=("dataset",), call_type=str | Path)]] = Field(
+        min_length=1, description="Dataset folder, or USER/NAME[@REVISION] on the Hub."
+    )
     output_dir: Command[Annotated[Path, Cli(short="-o", metavar="DIR")]] = Field(description="Run folder to write.")
     adapter: Command[Annotated[str | None, Cli(names=ADAPTERS, call_type=str | Path | None)]] = Field(
         None,
@@ -56,7 +55,6 @@ class RunOptions(Config):
 
     @property
     def resumes(self) -> bool:
-        """Whether to continue the run that is in the folder."""
         return self.resume or self.extend
 
 
@@ -101,12 +99,11 @@ class LengthOptions(Config):
     max_prompt_length: Weights[int | None] = Field(
         None, ge=4, description="Maximum prompt tokens, cut from the left. By default half of --max-length."
     )
-    chat_template: Weights[ChatTemplate] = Field(None, description=chat_template.HELP)
-    chat_template_kwargs: Weights[TemplateKwargs] = Field(None, description=HELP)
+    chat_template: Weights[ChatTemplate] = Field(None, description=HELP)
+    chat_template_kwargs: Weights[TemplateKwargs] = Field(None, description=KWARGS_HELP)
 
     @property
     def prompt_budget(self) -> int:
-        """Maximum prompt tokens."""
         return self.max_prompt_length if self.max_prompt_length is not None else self.max_length // 2
 
 
@@ -216,9 +213,7 @@ class ProcessOptions(Config):
     logging_steps: Manner[int] = Field(1, ge=1, description="Steps between lines of metrics.jsonl.")
     save_steps: Manner[int] = Field(50, ge=1, description="Steps between checkpoints.")
     save_total_limit: Manner[int] = Field(2, ge=2, description="Complete checkpoints to keep.")
-    report_to: Command[list[str]] = Field(
-        default_factory=list, description="Experiment trackers, `all` that are installed, or `none`."
-    )
+    report_to: Command[list[str]] = Field([], description="Experiment trackers, `all` that are installed, or `none`.")
     run_name: Command[str | None] = Field(
         None, description="Name of the run in trackers; by default that of the run folder."
     )

@@ -20,10 +20,8 @@ def unread(config: TrainConfig) -> Iterator[str]:
         of_adam = ["adam_epsilon"]
     yield from _without_effect(config, of_adam, f"with --optim {config.optim}")
     if config.lr_scheduler_type in WITHOUT_WARMUP:
-        # the default warm-up is nobody's wish
-        given = [name for name in ("warmup_steps", "warmup_ratio") if name in config.model_fields_set]
-        for name in given:
-            if getattr(config, name):
+        for name in ("warmup_steps", "warmup_ratio"):
+            if name in config.model_fields_set and getattr(config, name):  # the default warm-up is nobody's wish
                 yield f"{flag_of(name)} has no effect with --lr-scheduler-type {config.lr_scheduler_type}"
     if config.max_steps > 0:
         yield from _without_effect(config, ["num_train_epochs"], f"with --max-steps {config.max_steps}, which counts")
@@ -38,6 +36,5 @@ def unread(config: TrainConfig) -> Iterator[str]:
 
 
 def _without_effect(config: TrainConfig, names: list[str], why: str) -> Iterator[str]:
-    for name in names:
-        if getattr(config, name) != TrainConfig.model_fields[name].default:
-            yield f"{flag_of(name)} has no effect {why}"
+    for name in config.changed(*names):
+        yield f"{flag_of(name)} has no effect {why}"

@@ -51,6 +51,11 @@ def quotes_hint(key: str, value: object) -> str | None:
     return f'put it in quotes: {key}"{value}"' if isinstance(value, (int, float, date)) else None
 
 
+def needed(called: str, meaning: str) -> str:
+    """Return the message for an option or an argument without a value, with what it is."""
+    return f"{called} is needed: {meaning[:1].lower()}{meaning[1:]}".rstrip(".").removesuffix(": ")
+
+
 def as_one(problems: Sequence[ConfigError]) -> ConfigError:
     """Return several errors as one line, and what to do about each."""
     hints = dict.fromkeys(problem.hint for problem in problems if problem.hint)

@@ -22,7 +22,7 @@ from hubdpo.artefacts.manifests.manifest import MERGE_FILE, RUN_FILE, fingerprin
 from hubdpo.artefacts.manifests.merge import MergeManifest
 from hubdpo.artefacts.manifests.run import AdapterRef, DatasetRef, RunManifest
 from hubdpo.config import EvaluateConfig
-from hubdpo.config.places import MODELS
+from hubdpo.config.base import MODELS
 from hubdpo.config.repo_id import is_repo_id
 from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.hub.open import open_snapshot

@@ -10,9 +10,8 @@ import pytest
 
 from hubdpo.cli.several import repeated
 from hubdpo.config import SweepConfig, TrainConfig
-from hubdpo.config.roles import Role
+from hubdpo.config.roles import OF_A_STEP, SHARED, Role
 from hubdpo.config.sweep import SWEPT, command, name_of
-from hubdpo.config.swept import OF_A_STEP, SHARED
 from hubdpo.errors import ConfigError
 
 PLACES = {"model_name_or_path": "m", "dataset": "d", "output_dir": "out"}

@@ -58,7 +58,7 @@ class Journal:
     @contextlib.contextmanager
     def kept(self) -> Iterator[None]:
         """Note the warnings of the body, and the error that ends it."""
-        with console.heard(lambda line: self.note(Entry("warning", line))):
+        with console.written_as(listener=lambda line: self.note(Entry("warning", line))):
             try:
                 yield
             except HubdpoError as problem:

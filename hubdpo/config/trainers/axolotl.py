@@ -6,7 +6,7 @@ from typing import Any
 
 from hubdpo.config.base import Unfit, Values
 from hubdpo.config.trainers import common
-from hubdpo.config.trainers.table import Convert, Trainer, only
+from hubdpo.config.trainers.table import Convert, Trainer, only, switch
 
 
 def _dataset(value: Any, values: Values) -> Values:
@@ -31,7 +31,7 @@ def _held_out(value: Any, values: Values) -> Values:
 def _adapter(value: Any, values: Values) -> Values:
     """Take how the adapter is trained: `qlora` is on a quantised base; `lora` as `load_in_4bit` says."""
     lora: Values = {} if "load_in_4bit" in values else {"load_in_4bit": False}
-    return only(value, {"qlora": {"load_in_4bit": True}, "lora": lora}, common.ADAPTERS)
+    return only({"qlora": {"load_in_4bit": True}, "lora": lora}, common.ADAPTERS)(value, values)
 
 
 def _liger(value: Any, values: Values) -> Values:
@@ -50,7 +50,7 @@ def _losses(value: Any, values: Values) -> Values:
         {"loss_type": ["simpo", "sft"], "loss_weights": [1.0, likelihood]} if likelihood else {"loss_type": ["simpo"]}
     )
     known = {"dpo": {}, "ipo": {"loss_type": ["ipo"]}, "orpo": {"loss_type": ["orpo"]}, "simpo": simpo}
-    return only(value, known, "dpo, ipo, orpo and simpo are known")
+    return only(known, "dpo, ipo, orpo and simpo are known")(value, values)
 
 
 CONVERTED: dict[str, Convert] = {
@@ -58,9 +58,7 @@ CONVERTED: dict[str, Convert] = {
     "datasets": _dataset, "test_datasets": _held_out, "adapter": _adapter, "wandb_project": _tracked,
     "liger_rope": _liger, "liger_glu_activation": _liger, "liger_swiglu": _liger,
     "rl": _losses, "cpo_alpha": lambda value, values: {},  # a part of `rl: simpo`
-    "lora_target_linear": lambda value, values: only(
-        value, {True: {"lora_target_modules": ["all-linear"]}, False: {}}, "true and false are known"
-    ),
+    "lora_target_linear": switch({"lora_target_modules": ["all-linear"]}),
     "chat_template": lambda value, values: {} if value == "tokenizer_default" else {"chat_template": value},
     "gradient_checkpointing": lambda value, values: {"gradient_checkpointing": bool(value)},
 }  # fmt: skip

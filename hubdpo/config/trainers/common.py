@@ -6,21 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from hubdpo.config.base import Unfit, Values
-from hubdpo.config.trainers.table import Convert, only
+from hubdpo.config.trainers.table import Convert, only, switch
 
 OFF: tuple[object, ...] = (False, None)
 PUBLISHES = "hubdpo publishes with `hubdpo push` after training"
 LAUNCHES = "it belongs into accelerate's config: accelerate launch --config_file FILE -m hubdpo train ..."
 JOINS = "`hubdpo prepare` joins several sources into one dataset"
-NO_CODE = "hubdpo runs no code of a repo"
 ADAPTERS = "hubdpo trains LoRA adapters only"
 FULL_ROWS = "every pair is a row of its own, whose prompt is run once"
-
-
-def _precision(value: Any, values: Values) -> Values:
-    return only(value, {True: {"dtype": "bfloat16"}, "true": {"dtype": "bfloat16"}, "auto": {},
-    "full": {"dtype": "bfloat16"},
-                        False: {"dtype": "float32"}}, "true, false and auto are known")  # fmt: skip
 
 
 def _weights_type(value: Any, values: Values) -> Values:
@@ -33,29 +26,27 @@ def _best(value: Any, values: Values) -> Values:
     raise Unfit("the metric says whether more is better: eval_loss less, the others more", hint="leave it out")
 
 
-def _resumed(value: Any, values: Values) -> Values:
-    return only(
-        value, {True: {"resume": True}, False: {}, "": {}}, "a run resumes from its newest checkpoint: --resume"
-    )
-
-
 def _same_seed(value: Any, values: Values) -> Values:
-    return only(value, {values.get("seed", 42): {}}, "`seed` orders the data as well")
+    return only({values.get("seed", 42): {}}, "`seed` orders the data as well")(value, values)
 
 
 def _greater(value: Any, values: Values) -> Values:
     loss = str(values.get("metric_for_best_model") or "loss").removeprefix("eval_") == "loss"
-    return only(value, {not loss: {}}, "a lower loss and a higher accuracy or margin are better")
+    return only({not loss: {}}, "a lower loss and a higher accuracy or margin are better")(value, values)
 
 
+_BFLOAT16: Values = {"dtype": "bfloat16"}
 CONVERTED: dict[str, Convert] = {
-    "bf16": _precision, "torch_dtype": _weights_type, "dtype": _weights_type, "resume_from_checkpoint": _resumed,
-    "data_seed": _same_seed, "greater_is_better": _greater,
-    "use_cpu": lambda value, values: only(value, {True: {"device": "cpu"}, False: {}}, "true and false are known"),
-    "full_determinism": lambda value, values: {"deterministic": value},
-    "precompute_ref_log_probs": lambda value, values: only(
-        value, {True: {"reference": "cached"}, False: {}}, "true and false are known"
+    "bf16": only(
+        {True: _BFLOAT16, "true": _BFLOAT16, "full": _BFLOAT16, "auto": {}, False: {"dtype": "float32"}},
+        "true, false and auto are known",
     ),
+    "torch_dtype": _weights_type, "dtype": _weights_type, "data_seed": _same_seed, "greater_is_better": _greater,
+    "resume_from_checkpoint": only(
+        {True: {"resume": True}, False: {}, "": {}}, "a run resumes from its newest checkpoint: --resume"
+    ),
+    "use_cpu": switch({"device": "cpu"}), "precompute_ref_log_probs": switch({"reference": "cached"}),
+    "full_determinism": lambda value, values: {"deterministic": value},
 }  # fmt: skip
 SAYS: dict[str, tuple[tuple[object, ...], str]] = {
     "fp16": (OFF, "float16 gave losses that are not finite in DPO: take bfloat16 or float32"),

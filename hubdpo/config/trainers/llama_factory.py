@@ -6,14 +6,7 @@ from typing import Any
 
 from hubdpo.config.base import Unfit, Values
 from hubdpo.config.trainers import common
-from hubdpo.config.trainers.table import Convert, Trainer, only
-
-
-def _targets(value: Any, values: Values) -> Values:
-    if value == "all":
-        return {"lora_target_modules": ["all-linear"]}
-    names = value.split(",") if isinstance(value, str) else value
-    return {"lora_target_modules": [name.strip() for name in names]}
+from hubdpo.config.trainers.table import Convert, Trainer, only, switch
 
 
 def _rank(value: Any, values: Values) -> Values:
@@ -21,17 +14,12 @@ def _rank(value: Any, values: Values) -> Values:
     return {"lora_r": value} | ({} if values.get("lora_alpha") is not None else {"lora_alpha": 2 * value})
 
 
-def _loss(value: Any, values: Values) -> Values:
-    losses = {name: {"loss_type": [name]} for name in ("sigmoid", "hinge", "ipo", "orpo", "simpo")}
-    return only(value, losses, "sigmoid, hinge, ipo, orpo and simpo are known")
-
-
-def _names(value: Any, values: Values) -> list[str]:
+def _names(value: Any) -> list[str]:
     return [name.strip() for name in value.split(",")] if isinstance(value, str) else list(value)
 
 
 def _dataset(value: Any, values: Values) -> Values:
-    names = _names(value, values)
+    names = _names(value)
     if len(names) > 1:
         raise Unfit(common.JOINS, hint="")
     return {"dataset": names[0]}
@@ -39,18 +27,16 @@ def _dataset(value: Any, values: Values) -> Values:
 
 CONVERTED: dict[str, Convert] = {
     **common.CONVERTED,
-    "lora_target": _targets, "lora_rank": _rank, "pref_loss": _loss, "dataset": _dataset,
-    "eval_dataset": lambda value, values: {"eval_dataset": _names(value, values)},
-    "quantization_bit": lambda value, values: only(
-        value, {4: {"load_in_4bit": True}}, "a base is loaded in 4 bits or not quantised"
+    "lora_target": lambda value, values: {"lora_target_modules": ["all-linear"] if value == "all" else _names(value)},
+    "lora_rank": _rank, "dataset": _dataset, "eval_dataset": lambda value, values: {"eval_dataset": _names(value)},
+    "pref_loss": only(
+        {name: {"loss_type": [name]} for name in ("sigmoid", "hinge", "ipo", "orpo", "simpo")},
+        "sigmoid, hinge, ipo, orpo and simpo are known",
     ),
+    "quantization_bit": only({4: {"load_in_4bit": True}}, "a base is loaded in 4 bits or not quantised"),
     "enable_thinking": lambda value, values: {"chat_template_kwargs": {"enable_thinking": value}},
-    "use_swanlab": lambda value, values: only(
-        value, {True: {"report_to": ["swanlab"]}, False: {}}, "true and false are known"
-    ),
-    "pure_bf16": lambda value, values: only(
-        value, {False: {}}, "the adapter is trained in float32, as in bfloat16 small steps round away"
-    ),
+    "use_swanlab": switch({"report_to": ["swanlab"]}),
+    "pure_bf16": only({False: {}}, "the adapter is trained in float32, as in bfloat16 small steps round away"),
 }  # fmt: skip
 
 LLAMA_FACTORY = Trainer(

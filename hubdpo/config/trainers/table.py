@@ -142,8 +142,17 @@ def _word(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def only(value: Any, accepted: Mapping[Any, Values], otherwise: str) -> Values:
-    """Return the options of one of the accepted values. Raise Unfit for another."""
-    if not isinstance(value, (list, dict)) and value in accepted:
-        return dict(accepted[value])
-    raise Differs(value, otherwise)
+def only(accepted: Mapping[Any, Values], otherwise: str) -> Convert:
+    """Take the options of one of the accepted values; raise Differs for another."""
+
+    def convert(value: Any, _: Values) -> Values:
+        if not isinstance(value, (list, dict)) and value in accepted:
+            return dict(accepted[value])
+        raise Differs(value, otherwise)
+
+    return convert
+
+
+def switch(on: Values) -> Convert:
+    """Take these options for true, and none for false."""
+    return only({True: on, False: {}}, "true and false are known")

@@ -13,8 +13,8 @@ from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG, ADAPTER_PATTERN
 from hubdpo.artefacts.formats.bounded import shortened
 from hubdpo.artefacts.manifests.manifest import MERGE_FILE, RUN_FILE
 from hubdpo.artefacts.manifests.run import BaseRef, RunManifest
+from hubdpo.config.base import ADAPTERS
 from hubdpo.config.flags import quoted
-from hubdpo.config.places import ADAPTERS
 from hubdpo.config.repo_id import is_repo_id
 from hubdpo.config.takes import plain
 from hubdpo.errors import ArtefactError, ConfigError

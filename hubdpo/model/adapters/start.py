@@ -17,8 +17,7 @@ from hubdpo.artefacts.manifests.manifest import BUNDLE_FILE, CARD_FILE, MERGE_FI
 from hubdpo.artefacts.manifests.run import FROM_ADAPTER, RunManifest, StartRef
 from hubdpo.cards.licences import licence_of
 from hubdpo.config import TrainConfig
-from hubdpo.config.base import Values, flag_of
-from hubdpo.config.places import ADAPTERS
+from hubdpo.config.base import ADAPTERS, Values, flag_of
 from hubdpo.config.repo_id import is_repo_id
 from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.hub.open import open_snapshot

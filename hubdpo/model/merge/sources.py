@@ -14,8 +14,8 @@ from hubdpo.artefacts.manifests.merge import MergedAdapter
 from hubdpo.artefacts.manifests.run import AdapterRef, RunManifest
 from hubdpo.cards.model.citations import method_of
 from hubdpo.config import MergeConfig
+from hubdpo.config.base import ADAPTERS
 from hubdpo.config.merge import SAME_RANK
-from hubdpo.config.places import ADAPTERS
 from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.hub.open import open_snapshot
 from hubdpo.model.adapters.check import CheckedAdapter, check_adapter_files
