@@ -14,7 +14,7 @@ from hubdpo.cli.command import error_boundary
 from hubdpo.cli.diff import diff
 from hubdpo.cli.mistakes import explained
 from hubdpo.cli.retyped import spell
-from hubdpo.cli.several import OnceEach, SeveralValues, UsageError
+from hubdpo.cli.several import OnceEach, UsageError
 from hubdpo.cli.signals import signals_unwind
 from hubdpo.cli.streams import lossy_streams
 from hubdpo.cli.view import view
@@ -53,8 +53,7 @@ for run in (
     releases.versions, diff, releases.inspect, view, stages.merge, stages.export, releases.load, hub.serve_hub,
     local.doctor, local.demo,
 ):  # fmt: skip
-    kind = SeveralValues if run in (stages.train, stages.sweep) else OnceEach
-    app.command(run.__name__.replace("_", "-"), cls=kind)(run)
+    app.command(run.__name__.replace("_", "-"), cls=OnceEach)(run)
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ import typer
 import yaml
 
 from hubdpo.artefacts.folders.named import RAW_NAME, is_file, unused, what_is
-from hubdpo.cli.several import NEGATIVE, SeveralValues, counted_as, repeated, takes_several
+from hubdpo.cli.several import NEGATIVE, counted_as, takes_several, with_names
 from hubdpo.config import TrainConfig
 from hubdpo.config.base import Config, Unfit, flag_of
 from hubdpo.config.flags import flags
@@ -102,7 +102,7 @@ class Line:
     """The words of a command after its name: what is wrong with them, and how they were probably meant."""
 
     def __init__(self, command: Any) -> None:
-        self.command = command
+        self.parameters = command.params
         self.name = str(command.name)
         """The command that was meant."""
         self.parts: list[Part] = []
@@ -112,11 +112,11 @@ class Line:
         self.is_right = True
         """Whether `words` is a line that the command takes, as far as can be told."""
         self.options = {
-            name: parameter for parameter in command.params if parameter.param_type_name == "option"
+            name: parameter for parameter in self.parameters if parameter.param_type_name == "option"
             for name in (*parameter.opts, *parameter.secondary_opts)
         }  # fmt: skip
         self.options |= {"--help": None, "-h": None}
-        self.arguments = [p for p in command.params if p.param_type_name == "argument"]
+        self.arguments = [p for p in self.parameters if p.param_type_name == "argument"]
         self.names = {name.lstrip("-").replace("-", "_"): name for name in self.options if name.startswith("--")}
         self.named: dict[str, str] = {}
         """Arguments that were given as options."""
@@ -130,8 +130,7 @@ class Line:
     def read(self, words: Sequence[str]) -> None:
         """Read the words from left to right as Typer does, noting and mending what it refuses."""
         unknown: list[str] = []
-        lists = {name for name, option in self.options.items() if option is not None and takes_several(option)}
-        left = [*repeated(words, lists)] if isinstance(self.command, SeveralValues) else [*words]
+        left = [*with_names(words, self.parameters)]
         while left:
             word = left.pop(0)
             name, equals, value = word.partition("=")

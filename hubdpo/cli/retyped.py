@@ -202,7 +202,7 @@ class Line:
         return next((field for field in (bare, bare.removeprefix("no_")) if field in fields), None)
 
     def _takes_several(self, field: str) -> bool:
-        """Return whether further values may follow the first, see `several.SeveralValues`."""
+        """Return whether further values may follow the first, see `several.OnceEach`."""
         if any(self.model.cli(name).argument for name in self.model.model_fields):
             return False
         return self.model.in_lists or item_type(self.model.model_fields[field].annotation) is not None

@@ -18,25 +18,20 @@ NEGATIVE = re.compile(r"-\.?\d")
 
 
 class OnceEach(HelpCommand):
-    """A command that refuses an option given twice, of which Typer would take the last; a list may be."""
+    """A command that refuses an option given twice, of which Typer would take the last; a list may be.
+
+    Without arguments, a word that follows the value of a list is another value of it.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        typed = [*args]
-        left: list[str] = super().parse_args(ctx, args)
+        args = [*with_names(args, self.get_params(ctx))]
+        left: list[str] = super().parse_args(ctx, [*args])
         if not ctx.resilient_parsing:
-            _, _, given = self.make_parser(ctx).parse_args(typed)
+            _, _, given = self.make_parser(ctx).parse_args(args)
             once = [counted_as(option) for option in given if not takes_several(option)]
             if twice := [name for name in once if once.count(name) > 1]:
                 raise UsageError(f"`{twice[0]}` is given twice")
         return left
-
-
-class SeveralValues(OnceEach):
-    """A command without arguments: a word that follows the value of a list is another value of it."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        lists = {name for option in self.get_params(ctx) if takes_several(option) for name in option.opts}
-        return super().parse_args(ctx, [*repeated(args, lists)])
 
 
 def takes_several(parameter: Any) -> bool:
@@ -47,6 +42,13 @@ def takes_several(parameter: Any) -> bool:
 def counted_as(option: Any) -> str:
     """Return the name under which an option may be given once."""
     return OUTPUT_PANEL if getattr(option, "rich_help_panel", None) == OUTPUT_PANEL else str(option.name)
+
+
+def with_names(words: Iterable[str], parameters: Iterable[Any]) -> Iterable[str]:
+    """Return the words of a command line, for a command without arguments as `repeated` does."""
+    if any(parameter.param_type_name == "argument" for parameter in parameters):
+        return words
+    return repeated(words, {name for option in parameters if takes_several(option) for name in option.opts})
 
 
 def repeated(words: Iterable[str], options: set[str]) -> Iterator[str]:

@@ -14,10 +14,7 @@ from contextlib import contextmanager
 from hubdpo import console
 from hubdpo.machine.signals import REPEAT_WINDOW
 
-FATAL_SIGNALS = tuple(
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT") if hasattr(signal, name)
-)
-
+FATAL_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _received: list[tuple[signal.Signals, float]] = []
 
 

@@ -58,4 +58,4 @@ def view(
 
 def has_screen() -> bool:
     """Tell whether a window can open: without one, Python would start a browser in the terminal."""
-    return sys.platform in ("win32", "darwin") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    return sys.platform == "darwin" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

@@ -43,7 +43,10 @@ BELONGS_TO = {"simpo_gamma": "simpo", "cpo_alpha": "cpo", "discopop_tau": "disco
 """Options that one loss reads."""
 ELSEWHERE = {
     "dpo": ("DPO's loss is called `sigmoid`, as in TRL", "--loss-type sigmoid"),
-    "dpop": ("DPO-Positive is not in TRL", "--loss-type sigmoid --loss-type sft keeps the chosen answer up"),
+    "dpop": (
+        "DPO-Positive is not in TRL, and `sft` beside `sigmoid` keeps the chosen answer up",
+        "--loss-type sigmoid --loss-type sft",
+    ),
     "kto": (
         "KTO learns from single answers with a label, and hubdpo trains on pairs",
         "`hubdpo prepare` makes pairs of labelled answers to the same prompt; then --loss-type bco_pair or apo_zero",
