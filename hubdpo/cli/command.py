@@ -174,7 +174,7 @@ def _parameter(model: type[Config], name: str, field: FieldInfo) -> inspect.Para
     bare = _bare(field.annotation)
     # numbers too are taken as text, which the model reads, so that it names every bad value at once
     taken = bare if bare in (bool, Path) else list[str] if item_type(bare) else str
-    kind = list[str] if model.in_lists and bare is not bool else taken
+    kind = list[str] if model.several and bare is not bool else taken
     if cli.argument:
         # never required by Typer, because the value may come from --config: the model reports what is missing
         return _keyword(
@@ -194,7 +194,7 @@ def _parameter(model: type[Config], name: str, field: FieldInfo) -> inspect.Para
     metavar = cli.metavar or "|".join(choices) or VALUES.get(item_type(bare) or bare)
     if metavar and len(metavar) > LONGEST_METAVAR:
         text, metavar = f"{text} One of: {', '.join(choices)}.", "NAME"
-    if metavar and model.several(name):
+    if metavar and name in model.several:
         metavar += "..."
     option = typer.Option(
         *flags, help=text, metavar=metavar, show_default=False, rich_help_panel=model.panel_of(name),

@@ -205,7 +205,7 @@ class Line:
         """Return whether further values may follow the first, see `several.OnceEach`."""
         if any(self.model.cli(name).argument for name in self.model.model_fields):
             return False
-        return self.model.in_lists or item_type(self.model.model_fields[field].annotation) is not None
+        return bool(self.model.several) or item_type(self.model.model_fields[field].annotation) is not None
 
 
 def _other_than(given: str, option: str, command: str) -> str:

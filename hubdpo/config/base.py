@@ -75,8 +75,8 @@ class Config(BaseModel):
     panel: ClassVar[str | None] = None
     named_choices: ClassVar[Mapping[str, Collection[str]]] = {}
     """The words of options whose type is not a Literal."""
-    in_lists: ClassVar[bool] = False
-    """Whether the command line hands every option on as a list, so that the model says which may be repeated."""
+    several: ClassVar[tuple[str, ...]] = ()
+    """Options that may have several values where one is meant. The command line then hands on all options as lists."""
     in_yaml: ClassVar[bool] = False
     """Whether the options are written in YAML, whatever holds them."""
 
@@ -157,11 +157,6 @@ class Config(BaseModel):
     @classmethod
     def _validated(cls, values: Values, origins: Mapping[str, str]) -> Self:
         return cls.model_validate(values)
-
-    @classmethod
-    def several(cls, name: str) -> bool:
-        """Return whether an option may have several values where one is meant."""
-        return False
 
     @classmethod
     def _of_file(cls, values: Values, file: Path, options: Mapping[str, object]) -> Values:
@@ -301,11 +296,6 @@ class Config(BaseModel):
         return f"leave `{flag}` out"
 
     @classmethod
-    def needed(cls, name: str, called: str) -> str:
-        """Return the message for a required option without a value."""
-        return needed(called, cls.model_fields[name].description or "")
-
-    @classmethod
     def _missing(cls, names: Sequence[str], given: Values) -> ConfigError:
         form = {name: (cls.cli(name).metavar or "VALUE").partition("|")[0] for name in cls.model_fields}
         flags = [f"{flag_of(name)} {form[name]}" for name in names if not cls.cli(name).argument]
@@ -318,10 +308,9 @@ class Config(BaseModel):
         for field in (name for name in form if cls.cli(name).argument):
             values = given.get(field, form[field])
             words += [shlex.quote(str(value)) for value in (values if isinstance(values, list) else [values])]
-        return ConfigError(
-            cls.needed(names[0], called[0]) if len(names) == 1 else f"{joined(called)} are needed",
-            hint=" ".join(["hubdpo", cls._command(), *words, *flags]),
-        )
+        one = needed(called[0], cls.model_fields[names[0]].description or "")
+        message = one if len(names) == 1 else f"{joined(called)} are needed"
+        return ConfigError(message, hint=" ".join(["hubdpo", cls._command(), *words, *flags]))
 
     @classmethod
     def _where_listed(cls) -> str:

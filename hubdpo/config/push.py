@@ -64,16 +64,11 @@ class PushConfig(Config):
 
     @field_validator("version", mode="before")
     @classmethod
-    def _number(cls, value: object) -> object:
+    def _semver(cls, value: object) -> object:
         if isinstance(value, (int, float)) and not isinstance(value, bool):  # YAML makes a number of `1.0`
             three = ".".join([*str(value).split("."), "0", "0"][:3])
             raise Unfit("a version is three numbers, X.Y.Z", hint=f"--version {three}")
-        return value
-
-    @field_validator("version")
-    @classmethod
-    def _semver(cls, value: str) -> str:
-        if value in BUMPS:
+        if not isinstance(value, str) or value in BUMPS:
             return value
         bare = value.removeprefix("v")
         if not re.fullmatch(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)", bare):

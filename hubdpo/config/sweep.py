@@ -36,7 +36,7 @@ class Point(NamedTuple):
 class SweepConfig(TrainConfig):
     """The options that the runs share; where some have several values, those of the first run, see `points`."""
 
-    in_lists, panel = True, "Run"
+    several, panel = SWEPT, "Run"
 
     output_dir: Command[Annotated[Path, Cli(short="-o", metavar="DIR")]] = Field(
         description="Folder to write: sweep.json, a plot, and a run folder for each combination of values."
@@ -53,10 +53,6 @@ class SweepConfig(TrainConfig):
     def points(self) -> list[Point]:
         """The runs: every combination of the values, the last option changing first."""
         return self._points
-
-    @classmethod
-    def several(cls, name: str) -> bool:
-        return name in SWEPT
 
     @classmethod
     def _validated(cls, values: Values, origins: Mapping[str, str]) -> Self:

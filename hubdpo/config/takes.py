@@ -15,7 +15,7 @@ from hubdpo import console
 from hubdpo.config.base import Config, Values, item_type
 from hubdpo.config.spelling import as_keyword, respell, respelled
 from hubdpo.config.unknown import near_option, unknown_options
-from hubdpo.config.wrong_value import as_one
+from hubdpo.config.wrong_value import as_one, needed
 from hubdpo.errors import ConfigError, HubdpoError
 
 ConfigT = TypeVar("ConfigT", bound=Config)
@@ -76,7 +76,10 @@ def _missing(function: str, model: type[Config], positional: Sequence[str], name
     problems = [unknown_options(unknown, known, f"help(hubdpo.{function})")] if unknown else []
     if name := next((name for name in lacking if name not in meant), None):
         problems.append(
-            ConfigError(model.needed(name, f"`{name}`"), hint=f"hubdpo.{function}({', '.join(positional)}, ...)")
+            ConfigError(
+                needed(f"`{name}`", model.model_fields[name].description or ""),
+                hint=f"hubdpo.{function}({', '.join(positional)}, ...)",
+            )
         )
     return as_one(problems)
 
@@ -160,4 +163,4 @@ def _call_type(model: type[Config], name: str, field: FieldInfo) -> object:
         return str | Path
     item = item_type(field.annotation)
     one: Any = field.annotation if item is None else item | field.annotation
-    return one | list[one] if model.several(name) else one
+    return one | list[one] if name in model.several else one

@@ -86,14 +86,13 @@ class TrainConfig(
     @model_validator(mode="after")
     def _consistent(self) -> TrainConfig:
         check_schedule(self.lr_scheduler_type, self.lr_scheduler_kwargs)
-        if self.tokens_per_batch is not None and (whole := WHOLE_BATCH_LOSSES & set(self.loss_type)):
-            raise ValueError(
-                f"--tokens-per-batch splits a batch, but {', '.join(sorted(whole))} compares all of its pairs"
-            )
-        if self.group_prompts and (whole := WHOLE_BATCH_LOSSES & set(self.loss_type)):
+        whole = ", ".join(sorted(WHOLE_BATCH_LOSSES & set(self.loss_type)))
+        if self.tokens_per_batch is not None and whole:
+            raise ValueError(f"--tokens-per-batch splits a batch, but {whole} compares all of its pairs")
+        if self.group_prompts and whole:
             raise Unfit(
-                f"--group-prompts lets a pass hold other pairs than its batch, but {', '.join(sorted(whole))} compares "
-                "all pairs of a batch",
+                f"--group-prompts lets a pass hold other pairs than its batch, but {whole} compares all pairs of a "
+                "batch",
                 hint="leave `--group-prompts` out",
             )
         if self.group_prompts and not self.shared_prefix:

@@ -16,7 +16,6 @@ ALL_LINEAR = "all-linear"
 """PEFT's name for every linear layer except the output head. In Qwen2 these are q, k, v, o, gate, up and down_proj."""
 STARTS_ELSEWHERE = ("pissa", "olora", "loftq", "corda", "orthogonal", "lora_ga")
 """PEFT's initialisations that change the base, or with which A and B do not cancel."""
-NEED_DATA = ("eva",)
 EXPERT_LAYERS = frozenset({"gate", "gate_proj", "up_proj", "down_proj", "w1", "w2", "w3"})
 """Names that mean the router and the experts to PEFT, in a mixture of experts."""
 
@@ -137,16 +136,12 @@ class LoraOptions(Config):
         if name == "true":  # as PEFT spells it
             return "default"
         if name == "false" or name.startswith(STARTS_ELSEWHERE):
-            raise Unfit(
-                f"`{value}` lets training start from other weights than those of the base, which is the reference",
-                hint="--init-lora-weights gaussian, or leave it out",
-            )
-        if name in NEED_DATA:
-            raise Unfit(
-                f"`{value}` needs a pass over training data before the adapter is made, which hubdpo does not run",
-                hint="--init-lora-weights gaussian, or leave it out",
-            )
-        return value
+            why = "lets training start from other weights than those of the base, which is the reference"
+        elif name == "eva":
+            why = "needs a pass over training data before the adapter is made, which hubdpo does not run"
+        else:
+            return value
+        raise Unfit(f"`{value}` {why}", hint="--init-lora-weights gaussian, or leave it out")
 
     @field_validator("lora_target_modules")
     @classmethod

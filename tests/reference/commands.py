@@ -131,7 +131,7 @@ def _of_field(model: type[Config], parameter: Any, field: FieldInfo) -> tuple[st
         if isinstance(value := getattr(item, key, None), (int, float))
     ]
     values = ", ".join(filter(None, [values, " and ".join(bounds)]))
-    if listed and model.several(name):
+    if listed and name in model.several:
         values += ", several"
     return _named(parameter), values, _default(model, name, field), prose(field.description or "")
 
