@@ -17,7 +17,7 @@ from typing import Any
 from hubdpo.data.clean.unread import could_hold_media, media_in, unread_members
 from hubdpo.data.converters.cells import ARRAYS, BEGINS, OPENERS, parse_messages_cell, single_text_list
 from hubdpo.data.converters.contract import ConvertOptions
-from hubdpo.data.converters.prompts import SYSTEM, TOOLS, Reads, names_in, system_columns, tool_columns
+from hubdpo.data.converters.prompts import SYSTEM, TOOLS, Reads, columns_called, names_in
 from hubdpo.data.pairs.calls import is_no_tools, is_tools
 from hubdpo.data.pairs.example import UNLISTED, NotText, Rejection, Row, number_of
 
@@ -100,8 +100,8 @@ class Screen:
     def _screen_alike(self, keys: tuple[str, ...], indices: list[int], whole: Screened, unused: Counter[str]) -> None:
         """Screen the rows at these indices, which have the same columns."""
         rows = whole.rows
-        systems = system_columns(keys) if SYSTEM in self.reads else ()
-        tools = tool_columns(keys) if TOOLS in self.reads else ()
+        systems = columns_called(keys, SYSTEM) if SYSTEM in self.reads else ()
+        tools = columns_called(keys, TOOLS) if TOOLS in self.reads else ()
         read = _columns(self.reads, keys)
         compared = self.compared_columns(keys)
         scores = {name for better, worse, _ in compared for name in (better, worse)}
@@ -273,7 +273,7 @@ def list_columns(rows: Iterable[Row], reads: Reads, answers: frozenset[str] = fr
     found: dict[str, str] = {}
     others: set[str] = set()
     for row in rows:
-        systems = system_columns(tuple(row)) if SYSTEM in reads else ()
+        systems = columns_called(tuple(row), SYSTEM) if SYSTEM in reads else ()
         for name in {*_columns(reads, tuple(row)), *systems}:
             value = row.get(name)
             if isinstance(value, str) and _is_list(value):

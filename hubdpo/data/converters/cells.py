@@ -38,10 +38,7 @@ _ONE_TEXT = re.compile(rf"\s*{ARRAY}\[\s*(?:{_STRING}\s*)?\](?:\s*(?:{DTYPE}\s*)
 
 
 def parse_messages_cell(text: str) -> Any:
-    """Return the message or messages that a text holds, or the text itself if it holds anything else.
-
-    Raise Rejection for text that begins as messages do and cannot be read.
-    """
+    """Return the messages that a text holds, or the text itself. Raise Rejection for messages that cannot be read."""
     if (inner := _unquoted(text)) is not None:
         held = parse_messages_cell(inner)
         return text if held is inner else held
@@ -66,10 +63,7 @@ def parse_messages_cell(text: str) -> Any:
 
 
 def single_text_list(text: str) -> list[str] | None:
-    """Return the list if a text is a list of one text, such as `['good']`, or an empty list, else None.
-
-    Raise Rejection if the one text cannot be read.
-    """
+    """Return the list if a text is a list of one text, such as `['good']`, or an empty one. Raise Rejection if cut."""
     if (inner := _unquoted(text)) is not None:
         return single_text_list(inner)
     match = _ONE_TEXT.fullmatch(text)
@@ -84,7 +78,6 @@ def single_text_list(text: str) -> list[str] | None:
 
 
 def is_list_of_texts(text: str) -> bool:
-    """Return whether a text is a list of two or more texts, as Python or JSON writes it."""
     if not text.lstrip().startswith("[") or not text.rstrip().endswith("]"):
         return False
     value = value_in(text)

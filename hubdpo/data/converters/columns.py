@@ -10,12 +10,12 @@ from hubdpo.config.description import Description
 from hubdpo.config.name_values import read_pairs
 from hubdpo.data.converters.formats.conversations import conversation_of, split_whole
 from hubdpo.data.converters.formats.scored import score_of
-from hubdpo.data.converters.places import Place, listed, sides_of
+from hubdpo.data.converters.places import Place, as_list, listed, sides_of
 from hubdpo.data.converters.prompts import Prompt, Reads, history_of, read_prompt
 from hubdpo.data.converters.rendered_chats import is_rendered
 from hubdpo.data.converters.vote_columns import ONE_OF_THREE
 from hubdpo.data.converters.vote_words import Sides, normalize
-from hubdpo.data.pairs.example import PreferenceExample, Rejection, Row
+from hubdpo.data.pairs.example import PreferenceExample, Rejection, Row, expect
 from hubdpo.data.pairs.messages import CONTENT_KEYS, ROLE_KEYS, first_of, role_in
 
 
@@ -40,7 +40,6 @@ class Speech:
         return {"role": dict(self.roles).get(str(name), name), "content": first_of(value, content_keys), **others}
 
     def speakers(self, value: Any) -> Iterator[str]:
-        """Yield the names of the speakers of all messages in a value, at any depth."""
         held = listed(value) if isinstance(value, str) else value
         for item in held.values() if isinstance(held, dict) else held if isinstance(held, list) else ():
             yield from self.speakers(item)
@@ -50,6 +49,10 @@ class Speech:
 
 def _keys(own: str | None, known: tuple[str, ...]) -> tuple[str, ...]:
     return known if own is None else (own,)
+
+
+SINGLE = ("chosen", "rejected", "answer", "system", "tools", "history", "label", "margin")
+"""Parts of a row in one place each; those of the answers first."""
 
 
 @dataclass(frozen=True)
@@ -73,50 +76,30 @@ class Columns:
     base: int | None
     """The number of the first answer, where a vote is the number of the best."""
     ties: tuple[str, ...]
-    """Votes that name no best answer."""
 
     @classmethod
     def of(cls, description: Description) -> Columns:
-        single = {
-            name: Place.of(path) if (path := getattr(description, name)) is not None else None
-            for name in ("system", "tools", "history", "chosen", "rejected", "answer", "label", "margin")
-        }
+        single = {name: Place.of(path) if (path := getattr(description, name)) is not None else None for name in SINGLE}
         several = {
             name: tuple(map(Place.of, getattr(description, name)))
             for name in ("prompt", "answers", "scores", "ranks", "vote")
         }
-        speech = Speech(
-            description.role_key,
-            description.content_key,
-            tuple(read_pairs(description.roles)) if description.roles else (),
-        )
-        named = speech.role_key or speech.content_key or description.roles
+        roles = tuple(read_pairs(description.roles)) if description.roles else ()
+        speech = Speech(description.role_key, description.content_key, roles)
+        named = speech.role_key or speech.content_key or roles
         ties = tuple(map(normalize, description.tie))
         base = int(description.first[0]) if description.counts_answers else None
         return cls(**single, **several, speech=speech if named else None, base=base, ties=ties)  # type: ignore[arg-type]
 
     @property
     def places(self) -> list[Place]:
-        """All places, those of the answers first."""
-        single = (
-            self.chosen,
-            self.rejected,
-            self.answer,
-            self.system,
-            self.tools,
-            self.history,
-            self.label,
-            self.margin,
-        )
-        found = [*self.answers, *(place for place in single if place), *self.prompt, *self.scores, *self.ranks]
-        return [*found, *self.vote]
+        single = [place for name in SINGLE if (place := getattr(self, name))]
+        return [*self.answers, *single, *self.prompt, *self.scores, *self.ranks, *self.vote]
 
     @property
     def sides(self) -> Sides:
         """The names by which a vote may call the first and the second answer."""
-        if len(self.answers) != 2:
-            return "first", "second"
-        return sides_of(*self.answers)
+        return sides_of(*self.answers) if len(self.answers) == 2 else ("first", "second")
 
     @property
     def better_and_worse(self) -> Sides | None:
@@ -127,7 +110,6 @@ class Columns:
 
     @property
     def answer_columns(self) -> tuple[str, ...]:
-        """The columns that hold one answer each."""
         several = self.answers if len(self.answers) > 1 else ()
         return tuple(p.path for p in (self.chosen, self.rejected, self.answer, *several) if p and p.is_column)
 
@@ -138,7 +120,6 @@ class Columns:
 
     @property
     def options(self) -> tuple[str, ...]:
-        """The options of prepare that matter."""
         if self.vote:
             return ("min_margin", "labels") if len(self.answers) == 2 else ("pairs", "min_margin", "labels")
         if self.label:
@@ -163,31 +144,19 @@ class Columns:
         value: object = values[0] if len(values) == 1 else _joined(values) if values else history
         return read_prompt(value, system=self.system_of(row), history=history if values else ())
 
-    def read_answers(self, row: Row) -> list[object]:
-        """Return the answers of several columns, or of one with a list."""
-        return self._several(self.answers, row)
-
     def read_points(self, row: Row) -> list[float | None]:
         """Return the score of each answer, or its rank turned round: more is better."""
-        points = [score_of(value) for value in self._several(self.scores or self.ranks, row)]
+        points = [score_of(value) for value in self.several(self.scores or self.ranks, row)]
         return points if self.scores else [None if rank is None else -rank for rank in points]
 
     def votes(self, row: Row) -> list[object]:
-        """Return all votes of a row that are not missing."""
-        found: list[object] = []
-        for place in self.vote:
-            value = place.value(row)
-            found += value if isinstance(value, list) else [value]
-        return [vote for vote in found if vote is not None]
+        return [vote for place in self.vote for vote in as_list(place.value(row)) if vote is not None]
 
-    def _several(self, places: tuple[Place, ...], row: Row) -> list[Any]:
+    def several(self, places: tuple[Place, ...], row: Row) -> list[Any]:
         """Return the values of several places, or the items of the list at one. Raise Rejection if it is no list."""
         if len(places) > 1:
             return [self.value(place, row) for place in places]
-        items = listed(self.value(places[0], row))
-        if not isinstance(items, list):
-            raise Rejection("missing_field" if items is None else "wrong_type")
-        return items
+        return expect(listed(self.value(places[0], row)), list)
 
     def pair(self, row: Row, prompt: Prompt | None, one: object, other: object) -> PreferenceExample:
         """Return a pair with `one` as the chosen answer."""
@@ -202,7 +171,6 @@ class Columns:
 
 
 def _joined(values: Sequence[object]) -> str:
-    """Join the texts of several columns. Raise Rejection if one is something else, or all are empty."""
     texts = [value for value in values if value not in (None, "")]
     if not all(isinstance(text, str) for text in texts):
         raise Rejection("wrong_type")
@@ -212,7 +180,6 @@ def _joined(values: Sequence[object]) -> str:
 
 
 def _is_conversation(value: object) -> bool:
-    """Return whether an answer is a whole conversation, with its prompt."""
     if isinstance(value, str):
         return is_rendered(value)
     return isinstance(value, list) and len(value) > 1 and role_in(value[0]) in ("system", "user")

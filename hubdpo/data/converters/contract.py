@@ -29,12 +29,7 @@ class ConvertOptions:
     """The meaning of the values of a vote or label: {value: `first`, `second`, `tie`, `good` or `bad`}."""
 
     def candidates(self, scores: Sequence[float]) -> Iterator[tuple[int, int]]:
-        """Yield (better, worse) indices of the pairs to compare; equal scores included, to be counted as ties.
-
-        `best-worst` yields one pair, `best-each` the best answer with each other one, `adjacent` each neighbour in the
-        order of scores, `all` every two answers. Of equal scores the earlier answer comes first, so that the pairs
-        depend on nothing but the row.
-        """
+        """Yield (better, worse) indices, the earlier of equal scores first: equal ones are counted as ties."""
         order = sorted(range(len(scores)), key=lambda i: (-scores[i], i))
         if self.pairs == "best-worst":
             return iter([(order[0], order[-1])] if len(order) > 1 else [])
@@ -71,11 +66,6 @@ class Converter:
         """Whether the columns themselves name the better answer, instead of scores, votes or labels."""
         return not self.options
 
-    @property
-    def pairs_up_answers(self) -> bool:
-        """Whether it may make several pairs of the answers to one prompt."""
-        return "pairs" in self.options
-
     def bind(self, how: ConvertOptions) -> Convert:
         """Return `convert` as a function of a row alone, whose pairs have the tools of the row."""
         plain = partial(self.convert, how=how) if self.options else self.convert
@@ -92,7 +82,6 @@ class Converter:
         return partial(_convert_many, convert_many=self.convert_many, of=self.tools)
 
     def columns_read(self, how: ConvertOptions) -> Reads:
-        """Return the columns that are read under these options."""
         scores = (how.score_field,) if how.score_field and "score_field" in self.options else ()
         return (*self.reads, *scores, *([TOOLS] if self.tools is tools_in else []))
 

@@ -33,7 +33,6 @@ class Place:
 
     @property
     def column(self) -> str:
-        """The column that the path begins with."""
         return self.steps[0]
 
     @property
@@ -44,14 +43,14 @@ class Place:
     @property
     def read(self) -> str:
         """The column, with its member if the path leads into an object: an item of `Reads`."""
-        return f"{self.column}.{self.steps[1]}" if len(self.steps) > 1 and _is_member(self.steps[1]) else self.column
+        member = self.steps[1] if len(self.steps) > 1 else EACH
+        return self.column if member == EACH or _INDEX.fullmatch(member) else f"{self.column}.{member}"
 
     @property
     def is_column(self) -> bool:
         return len(self.steps) == 1
 
     def value(self, row: Row) -> Any:
-        """Return the value at this place, or None if the row has none."""
         if self.path in row:
             return row[self.path]
         if len(self.steps) == 1:
@@ -72,14 +71,10 @@ def sides_of(one: Place, other: Place) -> tuple[str, str]:
     return differ[-1] if differ else (one.name, other.name)
 
 
-def _is_member(step: str) -> bool:
-    return step != EACH and _INDEX.fullmatch(step) is None
-
-
 def _walk(value: Any, steps: tuple[str, ...]) -> Any:
     for number, step in enumerate(steps):
         if isinstance(value, str):
-            value = _parsed(value)
+            value = json_in(value)
         if step == EACH:
             rest = steps[number + 1 :]
             return [_walk(item, rest) for item in value] if isinstance(value, list) else None
@@ -93,8 +88,7 @@ def _walk(value: Any, steps: tuple[str, ...]) -> Any:
     return value
 
 
-def _parsed(text: str) -> Any:
-    """Return the JSON that a text holds, or None."""
+def json_in(text: str | bytes) -> Any:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
@@ -105,11 +99,14 @@ def opened(value: Any) -> Any:
     """Return the list or object that a text holds as JSON; any other value as it is."""
     if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):
         return value
-    held = _parsed(value)
+    held = json_in(value)
     return value if held is None else held
 
 
+def as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
 def listed(value: Any) -> Any:
-    """Return the list that a text holds as JSON; any other value as it is."""
     held = opened(value)
     return held if isinstance(held, list) else value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from hubdpo.data.converters import rendered_chats as chats
 from hubdpo.data.converters.places import Place
 from hubdpo.data.pairs import example
 from hubdpo.data.pairs.calls import UNREADABLE_TOOLS, is_no_tools, is_tools, read_tools
-from hubdpo.data.pairs.example import Converted, PreferenceExample, Rejection, Row, ScoredAnswer, single_turn
+from hubdpo.data.pairs.example import Converted, PreferenceExample, Rejection, Row, ScoredAnswer, expect, single_turn
 from hubdpo.data.pairs.messages import ROLE_KEYS, first_of, messages_of, words_of
 
 Reads = tuple[str | tuple[str | tuple[str, ...], ...], ...]
@@ -40,18 +41,7 @@ def names_in(reads: Reads) -> Iterator[str]:
 
 
 @functools.lru_cache(maxsize=4096)
-def system_columns(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return those of a row's columns that hold a system prompt, by preference."""
-    return _called(names, SYSTEM)
-
-
-@functools.lru_cache(maxsize=4096)
-def tool_columns(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return those of a row's columns that hold tools, by preference."""
-    return _called(names, TOOLS)
-
-
-def _called(names: tuple[str, ...], known: tuple[str, ...]) -> tuple[str, ...]:
+def columns_called(names: tuple[str, ...], known: tuple[str, ...]) -> tuple[str, ...]:
     plain = {name: "".join(words_of(name)) for name in names}
     return tuple(
         sorted((name for name in names if plain[name] in known), key=lambda name: (known.index(plain[name]), name))
@@ -60,7 +50,7 @@ def _called(names: tuple[str, ...], known: tuple[str, ...]) -> tuple[str, ...]:
 
 def tools_in(row: Row) -> object:
     """Return the first value that is taken for tools, or None; OpenAI's are in `input`, LMFlow's in `chosen`."""
-    values = [row[name] for name in tool_columns(tuple(row))]
+    values = [row[name] for name in columns_called(tuple(row), TOOLS)]
     for request in map(row.get, REQUESTS):
         if isinstance(request, dict):
             values += [request.get("tools"), request.get("functions")]
@@ -70,7 +60,7 @@ def tools_in(row: Row) -> object:
 def may_have_tools(rows: list[Row]) -> bool:
     """Whether any of many rows has a column or an object in which `tools_in` looks."""
     names = set[str]().union(*rows)
-    if tool_columns(tuple(sorted(names))):
+    if columns_called(tuple(sorted(names)), TOOLS):
         return True
     return any(type(row.get(name)) is dict for name in REQUESTS if name in names for row in rows)
 
@@ -92,21 +82,19 @@ def with_tools(converted: Converted, value: object) -> Converted:
     if isinstance(converted, (PreferenceExample, ScoredAnswer)):
         converted.tools = tools
         return converted
-    pairs = list(converted)
-    for pair in pairs:
+    for pair in (pairs := list(converted)):
         if isinstance(pair, PreferenceExample):
             pair.tools = tools
     return pairs
 
 
 def system_of(row: Row) -> object:
-    """Return the first value of a row's system prompt columns that is not empty, or None."""
-    return next((value for name in system_columns(tuple(row)) if (value := row[name])), None)
+    return next((value for name in columns_called(tuple(row), SYSTEM) if (value := row[name])), None)
 
 
 def systems_of(rows: list[Row]) -> list[object] | None:
     """Return the system prompt of each row, or None if no row has a column for it."""
-    if not system_columns(tuple(sorted(set().union(*rows)))):
+    if not columns_called(tuple(sorted(set().union(*rows))), SYSTEM):
         return None
     return [system_of(row) for row in rows]
 
@@ -119,7 +107,6 @@ class Prompt:
     """
 
     system: list[Message]
-    """The system turn, or nothing."""
     turns: list[Message]
     system_from_column: bool = False
     """Whether the system turn comes from a column beside the conversation."""
@@ -184,10 +171,9 @@ class Prompt:
 
 
 def read_prompt(value: object, *, system: object = None, history: Sequence[Message] = ()) -> Prompt:
-    """Read a prompt given as text, one message or a list of messages; plain text becomes one user turn.
+    """Read a prompt given as text, one message or a list of messages; `history` goes before it.
 
-    A list of one text is that text. `history` goes before the prompt. `system` is the value of a system prompt column;
-    a system turn inside the conversation takes precedence over it.
+    `system` is the value of a system prompt column; a system turn inside the conversation takes precedence over it.
     """
     changes, is_transcript, opening = 0, False, ""
     value = _unlisted(value)
@@ -215,15 +201,12 @@ def read_prompt_of(row: Row, names: tuple[str, ...]) -> Prompt:
     if isinstance(value, dict) and isinstance(text := value.get("full_text"), str):  # WebGPT's question object
         value = text
     if name in WITH_INPUT and isinstance(value, str) and (more := row.get("input")):
-        if not isinstance(more, str):
-            raise Rejection("wrong_type")
-        value += "\n" + more
+        value += "\n" + expect(more, str)
     history = history_of(row.get("history")) if name != "history" else []
     return read_prompt(value, system=system_of(row), history=history)
 
 
 def prompt_group(*names: str) -> tuple[str | tuple[str, ...], ...]:
-    """Return the item of `Reads` for the columns that `read_prompt_of` reads."""
     return tuple((name, "input") if name in WITH_INPUT else name for name in names)
 
 
@@ -237,17 +220,13 @@ def system_turn(system: object) -> list[Message]:
         if [message["role"] for message in messages] != ["system"]:
             raise Rejection("wrong_type")
         system = messages[0]["content"]
-    if not isinstance(system, str):
-        raise Rejection("wrong_type")
-    return single_turn("system", system) if system.strip() else []
+    text = expect(system, str)
+    return single_turn("system", text) if text.strip() else []
 
 
-def is_two_texts(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(isinstance(item, str) for item in value)
-
-
-def is_several_texts(value: object) -> bool:
-    return isinstance(value, list) and len(value) > 1 and all(isinstance(item, str) for item in value)
+def are_texts(value: object, least: int = 1, most: float = math.inf) -> bool:
+    """Return whether a value is a list of so many texts."""
+    return isinstance(value, list) and least <= len(value) <= most and all(isinstance(item, str) for item in value)
 
 
 def history_of(value: object) -> list[Message]:
@@ -256,7 +235,7 @@ def history_of(value: object) -> list[Message]:
         return []
     if isinstance(value, list) and any(isinstance(turn, dict) for turn in value):
         return messages_of(value)
-    if not isinstance(value, list) or not all(map(is_two_texts, value)):
+    if not isinstance(value, list) or not all(are_texts(turn, 2, 2) for turn in value):
         raise Rejection("wrong_type")
     return [
         {"role": role, "content": text}

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import orjson
-
 from hubdpo.data.converters.contract import ConvertOptions
+from hubdpo.data.converters.places import opened
 from hubdpo.data.converters.vote_words import (
     Sides,
     Vote,
@@ -45,8 +44,6 @@ CODES: dict[tuple[str, str, str], dict[str, Vote]] = {
 }
 """Numbers of SHP and auto-j, by the columns of the vote and the two answers, which no other dataset has."""
 SCORES, RANKS = ("score", "rating", "reward"), ("rank",)
-STRONGEST = 3
-"""HelpSteer's `much better`."""
 
 
 def has_vote(row: Row, sides: Sides) -> bool:
@@ -66,7 +63,6 @@ def vote_column(row: Row) -> str | None:
 
 
 def vote_of(row: Row, sides: Sides, labels: dict[str, str] | None) -> Vote:
-    """Return the vote between two columns. Raise Rejection if there is none, or its meaning is unknown."""
     name = vote_column(row)
     if name is None:
         columns = scores_of(row, sides)
@@ -82,12 +78,10 @@ def vote_of(row: Row, sides: Sides, labels: dict[str, str] | None) -> Vote:
 
 
 def mapped_vote(row: Row, name: str, sides: Sides, labels: dict[str, str] | None) -> Vote:
-    """Return the vote of a column whatever its name. Raise Rejection if its meaning is unknown."""
     return _one_of_three(row, sides) if has_flags(row, name) else parse_vote(row[name], sides, labels, row)
 
 
 def check_margin(vote: Vote, how: ConvertOptions) -> Vote:
-    """Return the vote. Raise Rejection if it is a tie, or its margin below the least one."""
     if reason := how.too_close(abs(vote)):
         raise Rejection(reason)
     return vote
@@ -109,7 +103,6 @@ def score_names(side: str, noun: str) -> tuple[str, str]:
 
 
 def scores_of(row: Row, sides: Sides) -> Sides | None:
-    """Return the columns that score or rank two answers, such as `score_0` and `score_1`."""
     for noun in (*SCORES, *RANKS):
         for one, other in zip(*(score_names(side, noun) for side in sides), strict=True):
             if one != other and row.get(one) is not None and row.get(other) is not None:
@@ -145,7 +138,7 @@ def _coded(row: Row, name: str, sides: Sides) -> Vote | None:
 
 def _signed(row: Row, name: str, sides: Sides) -> Vote | None:
     """HelpSteer: from -3, the first answer is much better, to 3, the second is."""
-    return -_number(row, name, -STRONGEST, STRONGEST) if sides in HELPSTEER and is_number(row[name]) else None
+    return -_number(row, name, -3, 3) if sides in HELPSTEER and is_number(row[name]) else None
 
 
 def _one_to_two(row: Row, name: str, sides: Sides) -> Vote | None:
@@ -171,12 +164,7 @@ def _by_digit(row: Row, name: str, sides: Sides) -> Vote | None:
 
 def _selected(row: Row, name: str, sides: Sides) -> Vote | None:
     """A vote in a short export of Label Studio: a list of one object, which CSV holds as JSON."""
-    value = row[name]
-    if isinstance(value, str) and value.startswith(("{", "[")):
-        try:
-            value = orjson.loads(value)
-        except orjson.JSONDecodeError:
-            raise Rejection("unknown_label") from None
+    value = opened(row[name])
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     return parse_vote(value, sides, None) if isinstance(value, dict) else None

@@ -15,8 +15,9 @@ from hubdpo.data.converters import Convert, ConvertOptions
 from hubdpo.data.converters.columns import Columns
 from hubdpo.data.converters.formats import unpaired, voted
 from hubdpo.data.converters.formats.scored import score_of, scored_members
+from hubdpo.data.converters.places import as_list
 from hubdpo.data.converters.vote_columns import ANNOTATORS, ONE_OF_THREE, STRENGTHS, has_flags, vote_column
-from hubdpo.data.converters.vote_words import Sides, model_columns, names_a_side, normalize
+from hubdpo.data.converters.vote_words import Sides, is_whole_number, model_columns, names_a_side, normalize
 from hubdpo.data.detection.label_guess import LONGEST, MOST_VALUES, Guess, quoted
 from hubdpo.data.detection.names import near_name
 from hubdpo.data.pairs.example import Rejection, Row, is_number, number_of
@@ -36,10 +37,7 @@ UNDERSTOOD = frozenset(("tie", "below_margin"))
 
 @dataclass
 class Votes:
-    """The values of a vote column, or of a label column if `sides` is None.
-
-    If the column is one of three `flags`, a value is all three: `0/0/1`.
-    """
+    """The values of a vote column, or of a label if `sides` is None. Three `flags` make one value: `0/0/1`."""
 
     column: str
     sides: Sides | None
@@ -81,9 +79,8 @@ def check_votes(
 ) -> None:
     """Raise DataError, or ConfigError for `--labels`, if the votes or labels of a file are not understood.
 
-    They are not understood if no row's is; if a number is outside the published schema by which the others would be
-    read; or if a strength is never negative. In the last two cases the schema is another one, and pairs could be the
-    wrong way round. A warning names single values that are not understood.
+    If a number is outside the published schema, or a strength is never negative, the schema is another one, and pairs
+    could be the wrong way round. A warning names single values that are not understood.
     """
     votes: dict[str, Votes] = {}
     some: list[Row] = []
@@ -149,7 +146,6 @@ def _quotes_hint(labels: dict[str, str], values: Sequence[str]) -> str | None:
 
 
 def _report_unknown(votes: list[Votes], labels: dict[str, str], seen: int) -> None:
-    """Name the values of unknown meaning, and those of `--labels` that no row has."""
     for column in votes:
         if not column.unknown:
             continue
@@ -198,10 +194,9 @@ def models_read(described: Columns | None, how: ConvertOptions, rows: Iterable[R
 def _values(converter: str, described: Columns | None, row: Row) -> list[tuple[str, object]]:
     """Return the votes or the label of a row, each with its column; missing ones are left out."""
     if described is not None:
-        places = [*described.vote, *([described.label] if described.label else [])]
-        values = [(place.path, place.value(row)) for place in places if described.base is None]
-        flat = [(path, v) for path, value in values for v in (value if isinstance(value, list) else [value])]
-        return [(path, value) for path, value in flat if value is not None]
+        places = [*described.vote, *([described.label] if described.label else [])] if described.base is None else []
+        values = ((place.path, value) for place in places for value in as_list(place.value(row)))
+        return [(path, value) for path, value in values if value is not None]
     name = unpaired.label_column(row) if converter == "unpaired" else vote_column(row)
     names: Sequence[str] = ANNOTATORS if name == ANNOTATORS[0] else [name] if name else []
     return [(name, row[name]) for name in names if row.get(name) is not None]
@@ -212,7 +207,6 @@ def _sides(described: Columns | None, row: Row) -> Sides | None:
 
 
 def check_score_field(field: str, rows: Sequence[Row]) -> None:
-    """Raise DataError if no answer, and no row, has this member."""
     scores: dict[str, None] = {}
     for row in rows:
         for item in scored_members(row):
@@ -229,10 +223,28 @@ def check_score_field(field: str, rows: Sequence[Row]) -> None:
     )
 
 
+def check_numbers(described: Columns, name: str, rows: Iterable[Row]) -> None:
+    """Raise DataError if a vote of the first rows is no number of an answer: every pair could be another one."""
+    base = described.base or 0
+    for row in rows:
+        try:
+            count = len(described.several(described.answers, row))
+        except Rejection:
+            continue
+        for vote in map(normalize, described.votes(row)):
+            if vote in described.ties or not is_whole_number(vote) or base <= int(vote) < base + count:
+                continue
+            other = base - 1 if int(vote) < base else base + 1
+            raise DataError(
+                f"{name}: a vote of `{described.vote[0].path}` is {vote}, and {count} answers counted from {base} have "
+                "no such number",
+                hint=f"--first {other}, if the first answer is number {other}; or --tie {vote}, if it names no answer",
+            )
+
+
 def _is_score(value: object) -> bool:
-    """Return whether a value is a number, as text or not, or a list of numbers."""
     try:
-        scores = [score_of(item) for item in (value if isinstance(value, list) else [value])]
+        scores = [score_of(item) for item in as_list(value)]
     except Rejection:
         return False
     return any(score is not None for score in scores)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from hubdpo import console
 from hubdpo.artefacts.formats.messages import ROLES
@@ -12,9 +11,9 @@ from hubdpo.config.base import flag_of
 from hubdpo.config.description import OPEN, PLACES, SourceConfig
 from hubdpo.config.name_values import read_pairs, write_pairs
 from hubdpo.data.converters.columns import Speech
-from hubdpo.data.converters.places import Place, listed
+from hubdpo.data.converters.places import Place, as_list, listed
 from hubdpo.data.detection.detect import MOST_FIELDS, Look
-from hubdpo.data.detection.keys import as_list, as_map
+from hubdpo.data.detection.keys import as_map
 from hubdpo.data.detection.names import near_name
 from hubdpo.data.detection.suggest import suggest
 from hubdpo.data.pairs.example import Row
@@ -23,10 +22,7 @@ from hubdpo.errors import DataError
 
 
 def check_places(source: SourceConfig, mapping: dict[str, str] | None, seen: Look) -> None:
-    """Raise DataError if none of the first rows has a value at a place, with the place that was likely meant.
-
-    `mapping` has the columns as `--map` names them, if it does.
-    """
+    """Raise DataError if none of the first rows has a value at a place. `mapping` are the columns as in `--map`."""
     for name in PLACES:
         paths = getattr(source, name)
         for path in [paths] if isinstance(paths, str) else paths or []:
@@ -47,10 +43,7 @@ def check_places(source: SourceConfig, mapping: dict[str, str] | None, seen: Loo
 
 
 def check_roles(roles: str, speech: Speech, seen: Look, rows: Sequence[Row]) -> None:
-    """Raise DataError if no name in `roles` speaks in the first rows, or if one does not and another was likely meant.
-
-    Warn of single names that do not speak there: they may do so later.
-    """
+    """Raise DataError if no name in `roles` speaks in the first rows, or a near one does; warn of single names."""
     speakers = dict.fromkeys(speaker for row in rows for speaker in speech.speakers(row))
     pairs = read_pairs(roles)
     absent = [name for name, _ in pairs if name not in speakers]
@@ -98,11 +91,7 @@ def _left(source: SourceConfig, name: str, seen: Look) -> str | None:
 
 
 def _corrected(mapping: dict[str, str], missing: Sequence[str], seen: Look) -> str:
-    """Return a user's `--map` with the missing columns replaced.
-
-    A replacement is a column of nearly the same name, or the suggestion for the rows if it agrees with the rest of the
-    map; otherwise the column stays open.
-    """
+    """Return `--map` with missing columns replaced: by a near name, by a suggestion that fits the rest, or by OPEN."""
     free = [name for name in seen.fields if name not in mapping.values()]
     right = {role: column for role, column in mapping.items() if column not in missing}
     suggested = as_map(suggest(seen.examples).keys or {}) or {}
@@ -113,9 +102,8 @@ def _corrected(mapping: dict[str, str], missing: Sequence[str], seen: Look) -> s
 
 
 def _no_value(name: str, place: Place, seen: Look) -> DataError:
-    """Return the error for a path into a column, with the members that the column has."""
     before = Place(place.path, place.steps[:-1])
-    values = [value for row in seen.examples for value in _flat(before.walked(row))]
+    values = [value for row in seen.examples for value in as_list(before.walked(row))]
     members = dict.fromkeys(key for value in values if isinstance(value, dict) for key in value)
     problem, hint = f"{seen.name}: no row has a value at `{place.path}`", "look at the rows with `--explain 3`"
     if members:
@@ -123,7 +111,3 @@ def _no_value(name: str, place: Place, seen: Look) -> DataError:
         if near := near_name(place.steps[-1], members):
             hint = f"{flag_of(name)} {shlex.quote(place.path.removesuffix(place.steps[-1]) + near)}"
     return DataError(problem, hint=hint)
-
-
-def _flat(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]

@@ -14,7 +14,7 @@ import yaml
 from hubdpo.config.description import MEANINGS
 from hubdpo.data.converters import CONVERTERS, ConvertOptions
 from hubdpo.data.converters.contract import Convert
-from hubdpo.data.converters.prompts import system_columns, tool_columns, tools_in
+from hubdpo.data.converters.prompts import SYSTEM, TOOLS, columns_called, tools_in
 from hubdpo.data.converters.vote_columns import STRENGTHS
 from hubdpo.data.converters.vote_words import normalize
 from hubdpo.data.detection.format_columns import COLUMNS, Keys
@@ -27,7 +27,7 @@ MOST_VALUES = 8
 def describe(name: str, rows: Sequence[Row], how: ConvertOptions) -> Keys:
     """Return the columns that the converter `name` reads in these rows, or `converter` where columns cannot say it."""
     columns = COLUMNS[name](rows) if name in COLUMNS and rows else None
-    if columns is None or how.score_field is not None:
+    if columns is None or None in columns.values() or how.score_field is not None:
         return {"converter": name}
     keys = {**columns, **beside(rows, columns)}
     for values in ({}, _values(name, keys, rows, how)):
@@ -37,7 +37,6 @@ def describe(name: str, rows: Sequence[Row], how: ConvertOptions) -> Keys:
 
 
 def _agrees(keys: Keys, convert: Convert, rows: Sequence[Row], how: ConvertOptions) -> bool:
-    """Whether a description gives the same pairs as a converter."""
     own = compiled(keys, how)
     return all(_made(own, row) == _made(convert, row) for row in rows)
 
@@ -58,10 +57,10 @@ def beside(rows: Sequence[Row], columns: Keys) -> Keys:
     """Return the columns with system prompts, tools and history, beside those of the prompt and the answers."""
     names = tuple(dict.fromkeys(name for row in rows for name in row))
     found: Keys = {}
-    if systems := [name for name in system_columns(names) if any(row.get(name) for row in rows)]:
+    if systems := [name for name in columns_called(names, SYSTEM) if any(row.get(name) for row in rows)]:
         found["system"] = systems[0]
     if any(tools_in(row) is not None for row in rows):
-        found["tools"] = next(iter(tool_columns(names)), "input.tools")
+        found["tools"] = next(iter(columns_called(names, TOOLS)), "input.tools")
     if columns.get("prompt") != "history" and any(row.get("history") for row in rows):
         found["history"] = "history"
     return found
@@ -100,7 +99,6 @@ def _meaning(name: str, keys: Keys, row: Row, how: ConvertOptions) -> str | None
 
 
 def as_yaml(keys: Keys) -> list[str]:
-    """Return the lines of a description; those that a person must fill in are marked."""
     lines = []
     for key, value in keys.items():
         flow = None if isinstance(value, (list, dict)) else False  # in brackets, in the line of its key

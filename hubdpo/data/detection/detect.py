@@ -12,7 +12,7 @@ from hubdpo import console
 from hubdpo.artefacts.folders.named import unused
 from hubdpo.artefacts.manifests.prepare import IN_MEMORY
 from hubdpo.data.converters import CONVERTERS, Convert, Row
-from hubdpo.data.converters.prompts import names_in, system_columns
+from hubdpo.data.converters.prompts import SYSTEM, columns_called, names_in
 from hubdpo.data.detection.seen import Suggestion
 from hubdpo.data.detection.suggest import suggest
 from hubdpo.data.pairs.example import Converted, Rejection
@@ -36,19 +36,15 @@ class Look:
     shapes: Counter[tuple[str, ...]] = field(default_factory=Counter)
     """Rows by the names of all converters that detect them."""
     fields: dict[str, None] = field(default_factory=dict)
-    """The columns, in order."""
     split_column: dict[str, None] = field(default_factory=dict)
     """The values of a column `split`."""
     examples: list[Row] = field(default_factory=list)
-    """The first few rows."""
 
     @property
     def columns(self) -> str:
-        """The names of the columns, cut after MOST_FIELDS."""
         return console.listed((f"`{key}`" for key in self.fields), MOST_FIELDS)
 
     def hits(self, name: str) -> int:
-        """Return how many rows a converter detects."""
         return sum(count for names, count in self.shapes.items() if name in names)
 
     @property
@@ -58,18 +54,15 @@ class Look:
         return [name for name in names if CONVERTERS[name].names_better_answer] or names
 
     def read_by(self, name: str) -> list[str]:
-        """Return the columns that a converter may read."""
         names = {column.partition(".")[0] for column in names_in(CONVERTERS[name].reads)}
-        columns = names | {*system_columns(tuple(self.fields))}
+        columns = names | {*columns_called(tuple(self.fields), SYSTEM)}
         return [column for column in self.fields if column in columns]
 
     @property
     def by_use(self) -> list[str]:
-        """The converters that fit, those that read more of the rows first."""
         return sorted(self.fitting, key=lambda name: -len(self.read_by(name)))
 
     def others(self, name: str) -> Counter[str]:
-        """Count the rows that other converters detect and `name` does not."""
         counts: Counter[str] = Counter()
         for names, count in self.shapes.items():
             if names and name not in names:
@@ -116,7 +109,6 @@ def check_converter(name: str, convert: Convert, looks: Sequence[Look]) -> None:
 
 
 def first_converted(convert: Convert, rows: Iterable[Row]) -> Converted | None:
-    """Return what the first row that converts is converted to."""
     for row in rows:
         try:
             return convert(row)
@@ -160,7 +152,6 @@ def _no_converter(file: Look, certain: dict[str, list[Look]], looks: Sequence[Lo
 
 
 def _reads(file: Look, name: str) -> str:
-    """Say what a converter reads that others that fit do not."""
     others = {column for other in file.fitting if other != name for column in file.read_by(other)}
     own = [f"`{column}`" for column in file.read_by(name) if column not in others]
     return f"which alone reads {console.listed(own, MOST_FIELDS)}" if own else "which reads no column of its own"
@@ -183,10 +174,7 @@ def _unfit(file: Look, problem: str) -> DataError:
 
 
 def _describe(sources: Sequence[str]) -> str:
-    """Return the command that writes the description of sources to a file that is not there yet.
-
-    Rows in memory have none.
-    """
+    """Return the command that writes the description of sources to a new file. Rows in memory have none."""
     if not sources[0] or sources[0].startswith(IN_MEMORY):
         return "--describe"
     target = unused("data.yaml", Path(sources[0]))

@@ -1,8 +1,9 @@
-"""What each format reads in rows, as the columns of a description; None where columns cannot say it."""
+"""What each format reads in rows, as the columns of a description; None where one is not found or cannot say it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from hubdpo.data.converters.formats import conversations, preference, scored, unpaired, voted
@@ -16,7 +17,6 @@ Keys = dict[str, Any]
 
 
 def _named(rows: Sequence[Row], names: Sequence[str]) -> str | None:
-    """Return the first of these columns that has a value in a row."""
     return next((name for name in names if any(row.get(name) is not None for row in rows)), None)
 
 
@@ -29,70 +29,54 @@ def _prompt(rows: Sequence[Row], names: Sequence[str]) -> Any:
     return name
 
 
-def _complete(keys: Keys) -> Keys | None:
-    """Return the keys, or None if a column was not found."""
-    missing = any(value is None or (isinstance(value, list) and None in value) for value in keys.values())
-    return None if missing else keys
-
-
-def _pair(rows: Sequence[Row], names: preference.Names) -> Keys | None:
+def _pair(rows: Sequence[Row], names: preference.Names) -> Keys:
     prompts, chosen, rejected = names
-    keys = {"prompt": _prompt(rows, prompts), "chosen": _named(rows, chosen), "rejected": _named(rows, rejected)}
-    return _complete(keys)
+    return {"prompt": _prompt(rows, prompts), "chosen": _named(rows, chosen), "rejected": _named(rows, rejected)}
 
 
-def _alpaca(rows: Sequence[Row]) -> Keys | None:
+def _alpaca(rows: Sequence[Row]) -> Keys:
     if all(first_of(row, preference.ALPACA_CHOSEN) is None for row in rows):
-        return _complete(
-            {"prompt": _prompt(rows, preference.INSTRUCTIONS), "chosen": "output.0", "rejected": "output.1"}
-        )
+        return {"prompt": _prompt(rows, preference.INSTRUCTIONS), "chosen": "output.0", "rejected": "output.1"}
     return _pair(rows, (preference.INSTRUCTIONS, preference.ALPACA_CHOSEN, preference.REJECTED))
 
 
-def _whole(rows: Sequence[Row]) -> Keys | None:
-    return _complete({"chosen": _named(rows, conversations.CHOSEN), "rejected": _named(rows, conversations.REJECTED)})
+def _whole(rows: Sequence[Row]) -> Keys:
+    return {"chosen": _named(rows, conversations.CHOSEN), "rejected": _named(rows, conversations.REJECTED)}
 
 
-def _sharegpt(rows: Sequence[Row]) -> Keys | None:
+def _sharegpt(rows: Sequence[Row]) -> Keys:
     turns = _named(rows, conversations.CONVERSATIONS)
     chosen, rejected = _named(rows, conversations.CHOSEN_ANSWER), _named(rows, conversations.OTHER_ANSWER)
     if chosen is None:
-        return _complete({"chosen": turns, "rejected": rejected})
-    return _complete({"prompt": turns, "chosen": chosen, "rejected": rejected})
+        return {"chosen": turns, "rejected": rejected}
+    return {"prompt": turns, "chosen": chosen, "rejected": rejected}
 
 
-def _list(lists: scored.ScoredList, prompts: Sequence[str], points: str) -> Callable[[Sequence[Row]], Keys | None]:
-    """Return the description of a list of answers, with `points` of each: `scores` or `ranks`."""
-
-    def keys(rows: Sequence[Row]) -> Keys | None:
-        if (name := _named(rows, lists.answers)) is None:
-            single = {"answer": "response", "scores": scored.HELPSTEER[0]}
-            return _complete({"prompt": _prompt(rows, prompts), **single}) if points == "scores" else None
-        items = [item for row in rows for item in (row.get(name) or []) if isinstance(item, dict)]
-        if not items:
-            of_answers = {"answers": name, points: _named(rows, lists.score_lists)}
-            return _complete({"prompt": _prompt(rows, prompts), **of_answers})
-        text, score = _named(items, lists.texts), _named(items, lists.scores)
-        if text is None or score is None:
-            return None
-        return _complete({"prompt": _prompt(rows, prompts), "answers": f"{name}[].{text}", points: f"{name}[].{score}"})
-
-    return keys
+def _list(rows: Sequence[Row], lists: scored.ScoredList, prompts: Sequence[str], points: str) -> Keys | None:
+    """Describe lists of answers, with `points` of each: `scores` or `ranks`."""
+    prompt, name = {"prompt": _prompt(rows, prompts)}, _named(rows, lists.answers)
+    if name is None:
+        return {**prompt, "answer": "response", "scores": scored.HELPSTEER[0]} if points == "scores" else None
+    items = [item for row in rows for item in (row.get(name) or []) if isinstance(item, dict)]
+    if not items:
+        return {**prompt, "answers": name, points: _named(rows, lists.score_lists)}
+    text, score = _named(items, lists.texts), _named(items, lists.scores)
+    return None if None in (text, score) else {**prompt, "answers": f"{name}[].{text}", points: f"{name}[].{score}"}
 
 
 def _voted(rows: Sequence[Row]) -> Keys | None:
     sides, vote = voted.answer_columns(rows[0]), vote_column(rows[0])
-    if sides is None or vote is None or sides[0].startswith("conversation"):
+    if sides is None or sides[0].startswith("conversation"):
         return None
-    return _complete({"prompt": _prompt(rows, voted.PROMPTS), "answers": [*sides], "vote": vote})
+    return {"prompt": _prompt(rows, voted.PROMPTS), "answers": [*sides], "vote": vote}
 
 
-def _unpaired(rows: Sequence[Row]) -> Keys | None:
+def _unpaired(rows: Sequence[Row]) -> Keys:
     label = unpaired.label_column(rows[0])
     if turns := _named(rows, unpaired.CONVERSATIONS):
-        return _complete({"answer": turns, "label": label})
+        return {"answer": turns, "label": label}
     answer = _named(rows, unpaired.ANSWERS)
-    return _complete({"prompt": _prompt(rows, unpaired.PROMPTS), "answer": answer, "label": label})
+    return {"prompt": _prompt(rows, unpaired.PROMPTS), "answer": answer, "label": label}
 
 
 _OPENAI = dict(zip(("chosen", "rejected"), preference.OPENAI_ANSWERS, strict=True))
@@ -104,8 +88,8 @@ COLUMNS: dict[str, Callable[[Sequence[Row]], Keys | None]] = {
     "implicit-prompt": _whole,
     "hh-rlhf": _whole,
     "sharegpt": _sharegpt,
-    "scored": _list(scored.LISTS, scored.PROMPTS, "scores"),
-    "ranked": _list(scored.RANKED_LISTS, scored.RANKED_PROMPTS, "ranks"),
+    "scored": partial(_list, lists=scored.LISTS, prompts=scored.PROMPTS, points="scores"),
+    "ranked": partial(_list, lists=scored.RANKED_LISTS, prompts=scored.RANKED_PROMPTS, points="ranks"),
     "voted": _voted,
     "unpaired": _unpaired,
 }

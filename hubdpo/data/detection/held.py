@@ -53,11 +53,6 @@ class Held:
                 held._look(f"{prefix}{name}", [row.get(name) for row in rows], depth if leads_on else 0)
         return held
 
-    @property
-    def rows(self) -> list[Row]:
-        """The rows with their places as columns."""
-        return [dict(zip(self.values, row, strict=True)) for row in zip(*self.values.values(), strict=True)]
-
     def _look(self, path: str, values: list[Any], depth: int) -> None:
         held = [opened(value) for value in values]
         if depth == 0 or any(isinstance(value, str) and value for value in held):
@@ -114,7 +109,6 @@ def speech_of(messages: Sequence[Any]) -> Speech | None:
 
 
 def _are_messages(values: Sequence[Any]) -> bool:
-    """Whether objects are messages by themselves."""
     speech = speech_of(values)
     return speech is not None and speech.role_key in ROLE_KEYS and speech.content_key in CONTENT_KEYS
 

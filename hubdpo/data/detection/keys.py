@@ -14,6 +14,7 @@ from hubdpo.config.name_values import read_pairs, write_pairs
 from hubdpo.data.converters.columns import Columns
 from hubdpo.data.converters.contract import Convert, ConvertOptions
 from hubdpo.data.converters.formats.described import converter
+from hubdpo.data.converters.places import as_list
 from hubdpo.data.converters.vote_words import normalize
 from hubdpo.data.detection.format_columns import Keys
 
@@ -26,7 +27,6 @@ _OPTIONS = re.compile(rf"(?:--converter columns ?)?--(?:{_NAMES}) (?:{_VALUE})(?
 
 
 def compiled(keys: Keys, how: ConvertOptions) -> Convert:
-    """Return what reads rows as a description says."""
     source = SourceConfig.item({"path": "rows", **keys}, "the description")
     labels = source.meanings(normalize) or how.labels
     return converter(Columns.of(source)).bind(ConvertOptions(how.pairs, how.min_margin, None, labels))
@@ -35,10 +35,6 @@ def compiled(keys: Keys, how: ConvertOptions) -> Convert:
 def is_open(value: Any) -> bool:
     """Whether a person must fill in a value of a description, or a part of it."""
     return OPEN in (value.values() if isinstance(value, dict) else as_list(value))
-
-
-def as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
 
 
 def plain_keys(keys: Keys) -> Keys:
@@ -64,7 +60,6 @@ def as_map(keys: Keys) -> dict[str, str] | None:
 
 
 def as_options(keys: Keys) -> str:
-    """Return the options for a description: `--map` and `--labels` where they say it."""
     columns, found = as_map(keys), list[str]()
     if columns is not None:
         found += ["--converter columns --map", shlex.quote(write_pairs(columns.items()))]
@@ -86,12 +81,10 @@ def _both_sides(keys: Keys) -> bool:
 
 
 def in_hint(hint: str, spelled: Callable[[Keys], str]) -> str:
-    """Return a hint with its options as the keys of a description."""
     return _OPTIONS.sub(lambda options: spelled(_keys_of(options[0])), hint)
 
 
 def _keys_of(options: str) -> Keys:
-    """Return the keys of a description that options stand for."""
     keys: Keys = {}
     for name, quoted in _OPTION.findall(options):
         value = "".join(shlex.split(quoted))

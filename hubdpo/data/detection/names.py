@@ -36,7 +36,6 @@ VOTES = JUDGEMENTS | {
     "preferred", "better", "safer", "result", "best", "chosen", "selected", "pick", "picked", "pref", "human", "gold",
     "偏好", "选择",
 }  # fmt: skip
-"""Words of columns that may hold a vote."""
 AGAINST = (BAD - {"l"}) | {
     "loser", "lost", "loses", "inferior", "less", "least", "not", "non", "toxic", "toxicity", "unsafe", "harm",
     "harmful", "hate", "risk", "error", "errors", "reason", "rationale", "confidence",
@@ -89,7 +88,6 @@ def plain(name: str) -> str:
 
 
 def last_of(path: str) -> str:
-    """Return the last name in a path, without separators."""
     return plain(path.rpartition(".")[2])
 
 
@@ -132,8 +130,7 @@ def judged(names: Iterable[str]) -> list[Judged]:
 def better_and_worse(answers: Sequence[Judged]) -> tuple[str, str] | None:
     """Return the columns of the better and the worse answer if exactly two are named so.
 
-    `chosen` and `rejected` take precedence over names with other words, such as `chosen_text` and `rejected_text`, and
-    `chosen.answer` over `chosen.comment`.
+    `chosen` and `rejected` go before `chosen_text` and `rejected_text`, and `chosen.answer` before `chosen.comment`.
     """
     pairs: dict[tuple[str, ...], tuple[str, str]] = {}
     for rest in dict.fromkeys(answer.rest for answer in answers):

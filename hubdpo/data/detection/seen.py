@@ -9,6 +9,7 @@ from typing import Any
 from hubdpo import console
 from hubdpo.config.description import MEANINGS, OPEN
 from hubdpo.data.converters import ConvertOptions
+from hubdpo.data.converters.places import as_list
 from hubdpo.data.converters.prompts import WITH_INPUT
 from hubdpo.data.converters.rendered_chats import is_rendered
 from hubdpo.data.converters.vote_words import normalize
@@ -16,7 +17,7 @@ from hubdpo.data.detection import names as named
 from hubdpo.data.detection.describe import beside
 from hubdpo.data.detection.format_columns import Keys
 from hubdpo.data.detection.held import EMPTY, Held
-from hubdpo.data.detection.keys import as_list, as_options, compiled, is_open, plain_keys
+from hubdpo.data.detection.keys import as_options, compiled, is_open, plain_keys
 from hubdpo.data.pairs.example import Rejection, Row
 from hubdpo.data.pairs.messages import CONTENT_KEYS, ROLE_KEYS
 from hubdpo.errors import ConfigError
@@ -54,18 +55,17 @@ class Suggestion:
 class Seen:
     """The first rows, their places as columns, and those that hold text or messages."""
 
-    def __init__(self, rows: Sequence[Row], held: Held) -> None:
-        self.raw, self.held, self.rows = rows, held, held.rows
-        self.spoken = [name for name, values in held.values.items() if 2 * sum(map(is_spoken, values)) >= len(values)]
-        self.others = [name for name in held.values if name not in self.spoken]
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self.raw, self.held = rows, Held.of(rows)
+        places = self.held.values
+        self.spoken = [name for name, values in places.items() if 2 * sum(map(is_spoken, values)) >= len(values)]
+        self.others = [name for name in places if name not in self.spoken]
 
     def values(self, name: str) -> list[Any]:
-        """Return the values at a place, one after the other where a row has a list of them."""
         values = [item for value in self.held.values[name] for item in as_list(value)]
         return [value for value in values if value not in EMPTY]
 
     def texts(self, name: str) -> tuple[list[str], str]:
-        """Return the different values at a place, and the first few of them as text."""
         texts = list(dict.fromkeys(map(normalize, self.values(name))))
         return texts, console.listed((text[:LONGEST] for text in texts), MOST_VALUES)
 
@@ -94,7 +94,6 @@ class Seen:
         return replace(found, keys=self.checked({**of_prompt, **more, **keys}) or self.checked(keys))
 
     def speech(self, keys: Keys) -> Keys:
-        """Return the keys of messages and the unknown speakers at these places."""
         places = [name for value in keys.values() for name in as_list(value)]
         for speech in (self.held.speech[name] for name in places if name in self.held.speech):
             found: Keys = {}
@@ -109,10 +108,7 @@ class Seen:
         return {}
 
     def checked(self, keys: Keys) -> Keys | None:
-        """Return a description with the meaning of a vote or label open if rows show that it is not known.
-
-        None if it is complete and reads no row.
-        """
+        """Return a description with the meaning of a vote or label open if it is not known; None if it reads no row."""
         if any(map(is_open, keys.values())):
             return keys
         reasons = self.reasons(keys)
@@ -121,7 +117,6 @@ class Seen:
         return keys if reasons & {None, "tie"} else None
 
     def is_whole(self, name: str) -> bool:
-        """Whether a place holds whole conversations."""
         values = self.held.values[name]
         return any(
             is_rendered(value) if isinstance(value, str) else name in self.held.speech and len(as_list(value)) > 1
@@ -146,7 +141,6 @@ class Seen:
 
 
 def is_spoken(value: object) -> bool:
-    """Return whether a value is text, or one or more messages."""
     if isinstance(value, list):
         return bool(value) and isinstance(value[0], dict)
     return bool(value.strip() if isinstance(value, str) else value) and isinstance(value, (dict, str))

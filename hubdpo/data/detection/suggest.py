@@ -11,7 +11,7 @@ from itertools import combinations, islice
 from hubdpo import console
 from hubdpo.config.description import OPEN
 from hubdpo.data.converters.formats.unpaired import says_good
-from hubdpo.data.converters.places import EACH, Place, sides_of
+from hubdpo.data.converters.places import EACH, Place, as_list, sides_of
 from hubdpo.data.converters.vote_words import (
     Sides,
     differing_words,
@@ -22,8 +22,6 @@ from hubdpo.data.converters.vote_words import (
 )
 from hubdpo.data.detection import names as named
 from hubdpo.data.detection.format_columns import Keys
-from hubdpo.data.detection.held import Held
-from hubdpo.data.detection.keys import as_list
 from hubdpo.data.detection.label_guess import Guess, quoted
 from hubdpo.data.detection.seen import LONGEST, MOST_VALUES, Seen, Suggestion, is_spoken
 from hubdpo.data.pairs.example import Row, is_number, number_of
@@ -40,7 +38,7 @@ MOST_COLUMNS = 1000
 def suggest(rows: Sequence[Row], *, look_inside: bool = True) -> Suggestion:
     """Return what the rows seem to hold, and how they may be described."""
     rows = [dict(islice(row.items(), MOST_COLUMNS)) for row in rows]
-    seen = Seen(rows, Held.of(rows))
+    seen = Seen(rows)
     pairs = [seen.described(found) for way in (_pair, _one_of_several, _sides) if (found := way(seen))]
     lists, singles = ([seen.described(found) for found in [way(seen)] if found] for way in (_list, _single))
     complete = [found for found in (*pairs, *lists) if found.is_complete]
@@ -83,13 +81,10 @@ def _sides(seen: Seen) -> Suggestion | None:
     answers = alike or [name for name in seen.spoken if named.words(name)[-1:] in _ONE_ANSWER]
     if len(answers) < 2:
         return None
-    named_so = [f"`{name}`" for name in answers]
-    both = len(answers) == 2
-    finding = (
-        f"; they have two answers, {' and '.join(named_so)}"
-        if both
-        else f"; they have {len(answers)} answers, {console.listed(named_so, MOST_VALUES)}"
-    )
+    finding = f"; they have two answers, `{answers[0]}` and `{answers[1]}`"
+    if len(answers) > 2:
+        named_so = console.listed((f"`{name}`" for name in answers), MOST_VALUES)
+        finding = f"; they have {len(answers)} answers, {named_so}"
     of_each = named.of_sides([*seen.others, *seen.spoken], answers)
     vote = _vote(seen, answers, finding, [name for names in of_each for name in names])
     if vote is not None and vote.is_complete:
@@ -114,10 +109,10 @@ def _vote(seen: Seen, answers: list[str], finding: str, without: Sequence[str] =
     """Describe the vote between answers; a person must say what its values mean, unless they name a side."""
     votes = seen.with_word(named.VOTES, without=(*answers, *without))
     short = [name for name in votes if all(len(str(value)) <= LONGEST for value in seen.values(name))]
-    if numbered := [name for name in short if _numbers(seen, name, answers)]:
-        first = _numbers(seen, numbered[0], answers)
-        shown = f"{finding}, and the number of the best, `{numbered[0]}` ({seen.texts(numbered[0])[1]})"
-        return Suggestion(shown, {"answers": answers, "vote": numbered[0], "first": first})
+    for name in short:
+        if first := _numbers(seen, name, answers):
+            shown = f"{finding}, and the number of the best, `{name}` ({seen.texts(name)[1]})"
+            return Suggestion(shown, {"answers": answers, "vote": name, "first": first})
     if len(answers) > 2 or not votes:
         return None
     sides = sides_of(*map(Place.of, answers)) if len(answers) == 2 else ("first", "second")
@@ -141,12 +136,8 @@ def _vote(seen: Seen, answers: list[str], finding: str, without: Sequence[str] =
         guess.first, guess.second = [], []
     if guess.question:
         finding += f"; {guess.question.removesuffix(':')}"
-    meanings = {
-        "first": guess.first or OPEN,
-        "second": guess.second or OPEN,
-        **({"tie": guess.ties} if guess.ties else {}),
-    }
-    return Suggestion(finding, keys | meanings)
+    keys |= {"first": guess.first or OPEN, "second": guess.second or OPEN}
+    return Suggestion(finding, keys | ({"tie": guess.ties} if guess.ties else {}))
 
 
 def _numbers(seen: Seen, vote: str, answers: list[str]) -> str | None:
@@ -158,11 +149,8 @@ def _numbers(seen: Seen, vote: str, answers: list[str]) -> str | None:
     counts = [len(answers)] * len(seen.raw)
     if len(answers) == 1:
         counts = [len(as_list(value)) for value in seen.held.values[answers[0]]]
-    votes = [
-        (normalize(value), count)
-        for value, count in zip(seen.held.values[vote], counts, strict=True)
-        if value is not None
-    ]
+    values = zip(seen.held.values[vote], counts, strict=True)
+    votes = [(normalize(value), count) for value, count in values if value is not None]
     if not votes or not all(is_whole_number(text) for text, _ in votes):
         return None
     numbers = [(int(text), count) for text, count in votes]
@@ -174,7 +162,6 @@ def _numbers(seen: Seen, vote: str, answers: list[str]) -> str | None:
 
 
 def _list(seen: Seen) -> Suggestion | None:
-    """Describe a list of answers, by scores, ranks or a vote."""
     lists = [name for name in seen.held.values if _are_answers(seen, name)]
     if not lists:
         return _literals(seen)
@@ -189,9 +176,8 @@ def _list(seen: Seen) -> Suggestion | None:
     if not _is_answer(answers):
         return None
     finding = f"; they have a list of answers each (`{place}`)"
-    if vote := _vote(
-        seen, [answers], finding, [name for name in seen.held.values if name.startswith(f"{place}{EACH}")]
-    ):
+    members_of_each = [name for name in seen.held.values if name.startswith(f"{place}{EACH}")]
+    if vote := _vote(seen, [answers], finding, members_of_each):
         return vote
     finding += (
         f", with {members}, of which none is known to be a score or a rank" if numbers
@@ -201,7 +187,6 @@ def _list(seen: Seen) -> Suggestion | None:
 
 
 def _literals(seen: Seen) -> Suggestion | None:
-    """Name the column with answers if their lists are written as text in another way than JSON."""
     for name in (name for name in seen.spoken if named.plain(name) in named.LISTS):
         if all(isinstance(value, str) and value.lstrip().startswith("[") for value in seen.values(name)):
             advice = "write the rows as .jsonl or Parquet, where a list is a list"
@@ -230,7 +215,6 @@ def _single(seen: Seen) -> Suggestion | None:
 
 
 def _inner(rows: Sequence[Row], paths: Sequence[str]) -> list[Suggestion]:
-    """Describe rows whose lists hold rows that can be described."""
     found = []
     for path in paths:
         items = [item for row in rows for item in items_in(row, path) or ()]
@@ -269,14 +253,12 @@ def _are_answers(seen: Seen, name: str) -> bool:
 
 
 def _has_one_each(seen: Seen, name: str, answers: str) -> bool:
-    """Whether a place holds a number for each answer."""
     pairs = zip(seen.held.values[name], seen.held.values[answers], strict=True)
     both = [(numbers, texts) for numbers, texts in pairs if isinstance(numbers, list) and isinstance(texts, list)]
     return bool(both) and all(len(numbers) == len(texts) and all(map(is_number, numbers)) for numbers, texts in both)
 
 
 def _are_votes(seen: Seen, pair: tuple[str, str]) -> bool:
-    """Whether columns that are called better and worse name two answers in other columns."""
     answers = named.alike([name for name in seen.spoken if name not in pair])
     return len(answers) == 2 and _all_name(seen, pair[0], sides_of(*map(Place.of, answers)))
 
@@ -300,7 +282,6 @@ def _all_name(seen: Seen, vote: str, sides: Sides) -> bool:
 
 
 def _single_answer(names: Sequence[str]) -> str | None:
-    """Return the answer column of rows for supervised training."""
     last = {named.last_of(name): name for name in names}
     if named.judged(names):
         return None

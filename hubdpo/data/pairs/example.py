@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from hubdpo.artefacts.formats.messages import Message
 from hubdpo.errors import DataError
 
+T = TypeVar("T")
 Row = dict[str, Any]
 """A raw row: the parsed JSON object of a line, or the columns of a table's row."""
 CHANGES = (
@@ -96,6 +97,13 @@ def number_of(value: Any) -> float:
     if isinstance(value, bool) or not -1e308 < number < 1e308:
         raise Rejection("wrong_type")
     return number
+
+
+def expect(value: object, kind: type[T]) -> T:
+    """Return a value of this type. Raise Rejection for any other."""
+    if not isinstance(value, kind):
+        raise Rejection("missing_field" if value is None else "wrong_type")
+    return value
 
 
 def is_number(value: object) -> bool:

@@ -21,9 +21,10 @@ from hubdpo.data.clean.policy import SourceOfRows
 from hubdpo.data.converters import CONVERTERS, NAMES, Converter, ConvertOptions
 from hubdpo.data.converters.columns import Columns
 from hubdpo.data.converters.formats.described import NAME, converter
+from hubdpo.data.converters.places import as_list
 from hubdpo.data.converters.vote_words import normalize, parse_labels
 from hubdpo.data.detection.format_columns import Keys
-from hubdpo.data.detection.keys import as_list, in_hint
+from hubdpo.data.detection.keys import in_hint
 from hubdpo.data.raw.pieces import Piece, cut
 from hubdpo.data.raw.raw_file import RawFile
 from hubdpo.data.raw.sources.find import find_sources

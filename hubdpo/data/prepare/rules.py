@@ -19,8 +19,7 @@ from hubdpo.data.converters import ANSWERS, Convert, Converter, ConvertMany, Con
 from hubdpo.data.converters.cells import is_list_of_texts, is_object_with_text
 from hubdpo.data.converters.places import Place
 from hubdpo.data.converters.vote_columns import ONE_OF_THREE
-from hubdpo.data.detection.check_numbers import check_numbers
-from hubdpo.data.detection.check_options import check_score_field, check_votes, models_read
+from hubdpo.data.detection.check_options import check_numbers, check_score_field, check_votes, models_read
 from hubdpo.data.detection.check_places import check_places, check_roles
 from hubdpo.data.detection.detect import MOST_FIELDS, Look, first_converted
 from hubdpo.data.detection.names import near_name
@@ -132,7 +131,7 @@ def make_rules(
             f"`--keep {SOURCE}`: the sources have names, so hubdpo writes a column of this name",
             hint="rename the column in the source, or leave the names of the sources out",
         )
-    ids = any(converter.pairs_up_answers for converter in converters)
+    ids = any("pairs" in converter.options for converter in converters)
     if ids and (clash := [name for name in keep if name in MEANINGS]):
         raise ConfigError(
             f"`--keep {clash[0]}`: prompts may have several answers here, so hubdpo writes a column of this name",

@@ -61,11 +61,6 @@ class Budget:
             )
 
 
-def group_budget(metadata: pq.FileMetaData, group: int, name: str) -> Budget:
-    """Return the budget of a Parquet row group."""
-    return Budget.of_table(_packed_bytes(metadata.row_group(group)), name, parts=metadata.num_row_groups)
-
-
 def check_footer(metadata: pq.FileMetaData, size: int, name: str) -> None:
     """Raise DataError if the footer of a Parquet file of `size` bytes promises more than the file can hold."""
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
@@ -82,13 +77,20 @@ def check_footer(metadata: pq.FileMetaData, size: int, name: str) -> None:
 
 
 def batch_rows(metadata: pq.FileMetaData, group: int, stream: IO[bytes]) -> int:
-    """Return how many rows of a group to decode at once.
-
-    Each row may hold the longest value of each dictionary, which is at most the whole dictionary.
-    """
+    """Return how many rows to decode at once: each may hold the longest value of each dictionary, at most all of it."""
     columns = metadata.row_group(group)
     longest = sum(_dictionary_bytes(columns.column(number), stream) for number in range(columns.num_columns))
     return max(1, min(BATCH_ROWS, BATCH_BYTES // max(longest, 1)))
+
+
+def parquet_batches(
+    table: pq.ParquetFile, group: int, stream: IO[bytes], name: str, columns: list[str] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a row group; `stream` is open on the same file."""
+    budget = Budget.of_table(_packed_bytes(table.metadata.row_group(group)), name, parts=table.num_row_groups)
+    rows = batch_rows(table.metadata, group, stream)
+    for batch in table.iter_batches(rows, row_groups=[group], columns=columns):
+        yield from rows_within(batch, budget, rows)
 
 
 def rows_within(batch: pa.RecordBatch, budget: Budget, rows: int) -> Iterator[pa.RecordBatch]:
@@ -142,7 +144,6 @@ def _dictionary_bytes(column: pq.ColumnChunkMetaData, stream: IO[bytes]) -> int:
 
 
 def _written_out_bytes(column: pa.Array) -> int:
-    """Return the bytes of an array with every value written out, as Python will hold it."""
     kind = column.type
     if pa.types.is_dictionary(kind):
         return _bytes_of_indexed(column.dictionary, column.indices)
@@ -171,12 +172,7 @@ def unpacked_sizes(source: pa.NativeFile, *, is_file: bool) -> Iterator[int]:
     followed. Raise pa.ArrowException for other data.
     """
     source.seek(FILE_HEAD if is_file else 0)
-    reader = pa.ipc.MessageReader.open_stream(source)
-    while True:
-        try:
-            message = reader.read_next_message()
-        except StopIteration:
-            return
+    for message in pa.ipc.MessageReader.open_stream(source):
         if message.body is not None:
             yield _unpacked_size(memoryview(message.metadata), memoryview(message.body))
 
@@ -215,7 +211,6 @@ def _follow(head: memoryview, position: int | None) -> int:
 
 
 def _field(head: memoryview, table: int, number: int) -> int | None:
-    """Return the position of a table's field, or None if the field has its default."""
     vtable = table - int(struct.unpack_from("<i", head, table)[0])
     (size,) = struct.unpack_from("<H", head, vtable)
     entry = 4 + 2 * number  # behind the sizes of vtable and table

@@ -17,7 +17,6 @@ from hubdpo.errors import DataError
 
 ID, PARENT, REPLIES = "message_id", "parent_id", "replies"
 MESSAGE = (ID, PARENT, "text", "role")
-"""Columns of such a row."""
 MOST_DEPTH = 100
 """Messages above one another; JSON cannot be nested much deeper."""
 
@@ -25,10 +24,7 @@ MOST_DEPTH = 100
 def as_trees(files: Iterable[RawFile], scratch: str, max_line_bytes: int) -> Iterator[RawFile]:
     """Yield the files, with a copy of trees in the folder `scratch` for each that holds single messages."""
     for number, file in enumerate(files):
-        if not _may_hold_messages(file):
-            yield file
-            continue
-        rows = _rows(file, max_line_bytes)
+        rows = _rows(file, max_line_bytes) if _may_hold_messages(file) else iter(())
         first = next(rows, {})
         if not all(name in first for name in MESSAGE) or REPLIES in first:
             yield file
@@ -42,7 +38,6 @@ def as_trees(files: Iterable[RawFile], scratch: str, max_line_bytes: int) -> Ite
 
 
 def _may_hold_messages(file: RawFile) -> bool:
-    """Return whether the columns may be those of a message, from the head of a text or the schema of a table."""
     if file.kind in TABLES:
         return {*MESSAGE} <= set(column_names(file.path, file.name))
     head = file.head()
@@ -50,7 +45,6 @@ def _may_hold_messages(file: RawFile) -> bool:
 
 
 def _rows(file: RawFile, max_line_bytes: int) -> Iterator[Row]:
-    """Yield the rows of a file. Raise DataError for one that cannot be read: its replies would lose their prompt."""
     for piece in cut(file, max_line_bytes=max_line_bytes):
         for row in PieceReader(piece, max_line_bytes=max_line_bytes):
             if row.value is None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 
 from hubdpo import console
 from hubdpo.artefacts.folders import storage
@@ -13,7 +14,7 @@ from hubdpo.data.raw.raw_file import DELIMITED, RawFile
 from hubdpo.data.raw.rows import Block, RawRow, in_blocks
 from hubdpo.data.raw.split_names import Split, split_of
 from hubdpo.data.raw.tables import arrow_blocks, parquet_blocks, row_groups
-from hubdpo.data.raw.text.delimited import DELIMITERS, csv_rows, form_of, held_columns
+from hubdpo.data.raw.text.delimited import DELIMITERS, csv_rows, form_of
 from hubdpo.data.raw.text.json_layout import CUT, PAGE_ROW, Layout, json_layout, whole_text
 from hubdpo.data.raw.text.json_lines import line_blocks, parse, too_long
 from hubdpo.data.raw.text.json_lists import list_items
@@ -35,7 +36,6 @@ class Piece:
     key: str | None = None
     """The key of the list of rows, in a JSON file with lists; how a table is written, in a JSON file that is one."""
     layout: Layout = Layout.LINES
-    """How the rows are laid out in a JSON file."""
     rows: str | None = None
     """The dotted path to the list of rows inside each row, or inside the one object of a file."""
 
@@ -50,33 +50,28 @@ def cut(
 ) -> list[Piece]:
     """Return the pieces of a file, in order. Raise DataError if it is broken, or its rows cannot be found.
 
-    `rows` is the dotted path to the rows, if they are in a list: inside the one object of a JSON file, else inside
-    each row, whose other columns then stand beside each item of its list. `columns` are those that the rows have, if
-    they are described: an object with all of them is a row, whatever lists it holds.
+    `rows` is the dotted path to the list of rows in the one object of a JSON file, or else in each row. An object with
+    all `columns`, those of a description, is a row, whatever lists it holds.
     """
     rows = rows and rows.removesuffix("[]")
-    return [replace(piece, rows=rows) for piece in _cut(file, max_line_bytes, rows, columns)]
-
-
-def _cut(file: RawFile, max_line_bytes: int, rows: str | None, columns: Collection[str]) -> list[Piece]:
+    piece = partial(Piece, file, rows=rows)
     if file.kind == ".parquet":
-        return [Piece(file, group, group + 1) for group in range(row_groups(file.path, file.name))]
+        return [piece(group, group + 1) for group in range(row_groups(file.path, file.name))]
     if file.kind in DELIMITED:
         _report_form(file)
     if file.kind in DELIMITED or file.kind == ".arrow":
-        return [Piece(file, 0, 0)]
+        return [piece(0, 0)]
     layout, keys = json_layout(file, max_line_bytes, rows, columns)
     if layout is not Layout.LINES:
-        return [Piece(file, 0, 0, key, layout) for key in keys or (None,)]
+        return [piece(0, 0, key, layout) for key in keys or (None,)]
     size = storage.size_of(file.path)
-    return [Piece(file, start, min(start + PIECE_BYTES, size)) for start in range(0, size, PIECE_BYTES)]
+    return [piece(start, min(start + PIECE_BYTES, size)) for start in range(0, size, PIECE_BYTES)]
 
 
 class PieceReader:
-    """Read the rows of a piece, one by one or in blocks. Blank lines are not rows.
+    """Read the rows of a piece, one by one or in blocks. Raise DataError if the file itself is broken.
 
-    Afterwards `lines` is the number of lines, blank ones included, and `repaired` counts repaired rows by repair. Raise
-    DataError if the file itself is broken.
+    Afterwards `lines` is the number of lines, blank ones included, and `repaired` counts repaired rows by repair.
     """
 
     def __init__(self, piece: Piece, *, max_line_bytes: int) -> None:
@@ -102,7 +97,7 @@ class PieceReader:
     def _blocks(self) -> Iterator[Block]:
         file, piece = self._piece.file, self._piece
         if file.kind == ".parquet":
-            yield from self._counted(parquet_blocks(file.path, file.name, range(piece.start, piece.stop)))
+            yield from self._counted(parquet_blocks(file.path, file.name, piece.start))
         elif file.kind == ".arrow":
             yield from self._counted(arrow_blocks(file.path, file.name))
         elif file.kind in DELIMITED:
@@ -121,7 +116,6 @@ class PieceReader:
             yield from self._counted(in_blocks(self._items()))
 
     def _items(self) -> Iterator[RawRow]:
-        """Yield the items of an array, or of the list under the piece's key."""
         piece, line = self._piece, 0
         with storage.open_read(piece.file.path) as stream:
             for key, text in list_items(stream, piece.file.name, self._most):
@@ -131,7 +125,6 @@ class PieceReader:
                     yield _row_of_item(row) if piece.layout is Layout.PAGE else row
 
     def _counted(self, blocks: Iterator[Block]) -> Iterator[Block]:
-        """Set `lines` to the line of the last row."""
         for block in blocks:
             self.lines = max([self.lines, *block.lines[-1:], *(row.line for row in block.broken[-1:])])
             yield block
@@ -159,14 +152,13 @@ def _rows_of_table(table: RawRow, orient: str) -> Iterator[RawRow]:
 
 
 def _report_form(file: RawFile) -> None:
-    """Report what is unusual about a delimited file."""
     form = form_of(file.head(), file.kind)
     delimiters = DELIMITERS[form.delimiter]
     if form.delimiter != ("\t" if file.kind == ".tsv" else ","):
         console.info(f"{file.name}: the columns are separated by {delimiters}")
     if form.spaced:
         console.info(f"{file.name}: the space behind each {delimiters[:-1]} is part of no value")
-    if held := held_columns(file.head(), file.kind):
+    if held := form.held:
         columns = console.listed(f"`{shown_name(column, scan=True)}`" for column in held)
         console.info(f"{file.name}: {columns} hold lists or objects, written as text: these are read")
     if form.names != form.header:

@@ -31,9 +31,7 @@ class RawFile:
     """Path or URL to read: a temporary copy if the file had to be unpacked or converted."""
     name: str
     original: str
-    """Path or URL as the user gave it."""
     split: Split | None = None
-    """The published split, if the file's name says it."""
     argument: str = ""
     """The command line argument that led to the file."""
     address: str | None = None
@@ -65,7 +63,6 @@ class RawFile:
         return "line" if split_in_memory(self.name) is None else "row"
 
     def head(self) -> bytes:
-        """Read the first HEAD_BYTES of the file."""
         with storage.open_read(self.path) as stream:
             return stream.read(HEAD_BYTES)
 
@@ -79,5 +76,4 @@ def publishers(names: Iterable[str]) -> str:
 
 
 def plain_name(name: str) -> str:
-    """Return a file name without `.gz` or `.zst`."""
     return next((name[: -len(ending)] for ending in PACKED if name.lower().endswith(ending)), name)

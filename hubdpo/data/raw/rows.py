@@ -23,10 +23,8 @@ class RawRow(NamedTuple):
     problem: str | None
     """Reason code if `value` is None."""
     size: int
-    """Bytes of the row."""
     detail: str = ""
     repairs: tuple[str, ...] = ()
-    """What had to be repaired to read the row."""
 
 
 class Block(NamedTuple):
@@ -37,7 +35,6 @@ class Block(NamedTuple):
     """The rows that could be read; `lines` has the line of each."""
     broken: list[RawRow]
     size: int
-    """Bytes of all rows."""
     repaired: Counter[str] = Counter()
     """Rows that were repaired, by repair."""
 

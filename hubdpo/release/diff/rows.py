@@ -163,14 +163,11 @@ def _check(path: Path) -> int:
 
 
 def _batches(file: pq.ParquetFile, path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    from hubdpo.data.raw.expansion import batch_rows, group_budget, rows_within
+    from hubdpo.data.raw.expansion import parquet_batches
 
     with path.open("rb") as stream:
         for group in range(file.num_row_groups):
-            rows = batch_rows(file.metadata, group, stream)
-            budget = group_budget(file.metadata, group, path.name)
-            for batch in file.iter_batches(rows, row_groups=[group], columns=columns):
-                yield from rows_within(batch, budget, rows)
+            yield from parquet_batches(file, group, stream, path.name, columns)
 
 
 def _short(digest: bytes) -> int:

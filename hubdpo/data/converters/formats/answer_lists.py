@@ -7,7 +7,7 @@ from itertools import product, zip_longest
 
 from hubdpo.data.converters.contract import Converter, ConvertOptions
 from hubdpo.data.converters.formats.preference import CHOSEN, REJECTED
-from hubdpo.data.converters.prompts import SYSTEM, is_several_texts, prompt_group, read_prompt_of
+from hubdpo.data.converters.prompts import SYSTEM, are_texts, prompt_group, read_prompt_of
 from hubdpo.data.pairs.example import PreferenceExample, Rejection, Row
 from hubdpo.data.pairs.messages import first_of
 
@@ -16,8 +16,8 @@ PROMPTS = ("prompt", "instruction", "question", "query", "input")
 
 def detect(row: Row) -> bool:
     sides = [first_of(row, names) for names in (CHOSEN, REJECTED)]
-    texts = all(isinstance(side, str) or (_are_texts(side) and side) for side in sides)
-    return first_of(row, PROMPTS) is not None and texts and any(map(is_several_texts, sides))
+    texts = all(isinstance(side, str) or are_texts(side) for side in sides)
+    return first_of(row, PROMPTS) is not None and texts and any(are_texts(side, 2) for side in sides)
 
 
 def convert(row: Row, how: ConvertOptions) -> Iterator[PreferenceExample | Rejection]:
@@ -32,13 +32,9 @@ def convert(row: Row, how: ConvertOptions) -> Iterator[PreferenceExample | Rejec
 
 def _answers(value: object) -> list[str]:
     answers = [value] if isinstance(value, str) else value
-    if not isinstance(answers, list) or not answers or not _are_texts(answers):
+    if not isinstance(answers, list) or not are_texts(answers):
         raise Rejection("wrong_type" if answers else "missing_field")
     return answers
-
-
-def _are_texts(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
 ANSWERS = (*CHOSEN, *REJECTED)

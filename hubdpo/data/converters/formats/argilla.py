@@ -79,7 +79,6 @@ def _answered(row: Row, name: str) -> dict[str, Any]:
 
 
 def _values(row: Row, question: str) -> list[Any]:
-    """Return what annotators answered to a question, or else its suggestion."""
     if _fields(row) is not row:
         given, suggested = (_answered(row, name).get(question) for name in ("responses", "suggestions"))
     else:

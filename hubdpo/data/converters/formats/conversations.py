@@ -14,7 +14,7 @@ from hubdpo.artefacts.formats.messages import Message
 from hubdpo.data.converters.contract import Converter
 from hubdpo.data.converters.prompts import SYSTEM, read_prompt, system_of, system_turn, systems_of
 from hubdpo.data.converters.rendered_chats import CHATML, is_chatml, parse_chat
-from hubdpo.data.pairs.example import UNRENDERED, PreferenceExample, Rejection, Row
+from hubdpo.data.pairs.example import UNRENDERED, PreferenceExample, Rejection, Row, expect
 from hubdpo.data.pairs.message_column import PairColumns, plain_messages, with_systems
 from hubdpo.data.pairs.messages import ROLE_KEYS, first_of, messages_of, role_in
 
@@ -67,14 +67,12 @@ def conversation_of(value: object) -> list[Message]:
 
 
 def split(chosen: list[Message], rejected: list[Message], *, system: object = None) -> PreferenceExample:
-    """Make a pair of two conversations; `system` is the value of a system prompt column."""
     shared = _prompt_length(chosen, rejected)
     prompt = read_prompt(chosen[:shared], system=system)
     return PreferenceExample(prompt.messages, chosen[shared:], rejected[shared:], prompt.changes)
 
 
 def _prompt_length(chosen: list[Message], rejected: list[Message]) -> int:
-    """Return how many messages of the two conversations are the prompt."""
     before_last = len(chosen) - 1
     if len(rejected) == len(chosen) > 1 and chosen[:before_last] == rejected[:before_last]:
         if chosen[before_last] != rejected[before_last]:
@@ -130,9 +128,7 @@ def _has_own_prompt(answer: object) -> bool:
 
 def convert_sharegpt(row: Row) -> PreferenceExample:
     """Convert a row. Without a chosen answer beside it, the conversation ends with that answer."""
-    turns = first_of(row, CONVERSATIONS)
-    if not isinstance(turns, list):
-        raise Rejection("missing_field" if turns is None else "wrong_type")
+    turns = expect(first_of(row, CONVERSATIONS), list)
     system = system_of(row)
     rejected = first_of(row, OTHER_ANSWER[:2])
     if (answer := first_of(row, CHOSEN_ANSWER)) is not None:

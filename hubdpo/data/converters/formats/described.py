@@ -23,13 +23,11 @@ Pairs = Iterator[PreferenceExample | Rejection]
 
 
 def convert_pair(row: Row, columns: Columns) -> PreferenceExample:
-    """Convert a row with a better and a worse answer."""
     chosen, rejected = (columns.value(place, row) for place in (columns.chosen, columns.rejected) if place)
     return columns.pair(row, columns.read_prompt(row), chosen, rejected)
 
 
 def convert_graded(row: Row, columns: Columns, how: ConvertOptions) -> PreferenceExample:
-    """Convert a row with a better and a worse answer, and a score or rank of each, or a margin."""
     if columns.margin:
         scores = (number_of(columns.margin.value(row)), 0.0)
     else:
@@ -46,8 +44,7 @@ def convert_graded(row: Row, columns: Columns, how: ConvertOptions) -> Preferenc
 
 
 def convert_scored(row: Row, columns: Columns, how: ConvertOptions) -> Pairs:
-    """Pair answers by their scores or ranks."""
-    answers, points = columns.read_answers(row), columns.read_points(row)
+    answers, points = columns.several(columns.answers, row), columns.read_points(row)
     if len(answers) < 2:
         raise Rejection("single_answer" if answers else "missing_field")
     if len(points) != len(answers):
@@ -60,7 +57,7 @@ def convert_scored(row: Row, columns: Columns, how: ConvertOptions) -> Pairs:
 
 def convert_voted(row: Row, columns: Columns, how: ConvertOptions) -> Converted:
     """Pair two answers by a vote, or the best of several with each other one."""
-    answers, votes = columns.read_answers(row), columns.votes(row)
+    answers, votes = columns.several(columns.answers, row), columns.votes(row)
     if not votes:
         raise Rejection("missing_field")
     prompt = columns.read_prompt(row)
@@ -116,7 +113,6 @@ def convert_single(row: Row, columns: Columns, how: ConvertOptions) -> ScoredAns
 
 
 def convert_many(rows: list[Row], columns: Columns) -> PairColumns | None:
-    """Convert rows with one plain text in each place."""
     if columns.chosen is None or columns.rejected is None:
         return None
     places = (columns.prompt[0], columns.chosen, columns.rejected)
@@ -130,7 +126,6 @@ def detect(row: Row, columns: Columns) -> bool:
 
 
 def converter(columns: Columns) -> Converter:
-    """Return the converter of described columns."""
     convert: Callable[..., Converted]
     if columns.chosen:
         convert = convert_graded if columns.options else convert_pair

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from hubdpo.data.converters.contract import Converter
 from hubdpo.data.converters.prompts import SYSTEM, read_prompt, system_of, systems_of
 from hubdpo.data.converters.rendered_chats import ANSWER, QUESTION, SPEAKER, is_transcript, parse_transcript
-from hubdpo.data.pairs.example import PreferenceExample, Rejection, Row
+from hubdpo.data.pairs.example import PreferenceExample, Rejection, Row, expect
 from hubdpo.data.pairs.message_column import CODE, MessageColumn, PairColumns, with_systems
 
 COLUMNS = ("chosen", "rejected")
@@ -24,11 +22,7 @@ def detect(row: Row) -> bool:
 
 def convert(row: Row) -> PreferenceExample:
     """Split at turn markers that begin a paragraph; the last assistant turn is the answer."""
-    texts: list[Any] = [row.get(name) for name in COLUMNS]
-    for text in texts:
-        if not isinstance(text, str):
-            raise Rejection("missing_field" if text is None else "wrong_type")
-    chosen, rejected = map(parse_transcript, texts)
+    chosen, rejected = map(parse_transcript, [expect(row.get(name), str) for name in COLUMNS])
     if chosen[-1]["role"] != "assistant" or rejected[-1]["role"] != "assistant":
         raise Rejection("does_not_end_with_assistant")
     if chosen[:-1] != rejected[:-1]:
@@ -75,7 +69,6 @@ def _has_turn(text: str) -> bool:
 
 
 def _without_space(texts: list[str]) -> list[str]:
-    """Remove the space behind the colon of `Human:` and `Assistant:`."""
     return [text.removeprefix(" ") for text in texts]
 
 

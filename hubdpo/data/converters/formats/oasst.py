@@ -9,7 +9,7 @@ from hubdpo.artefacts.formats.messages import Message
 from hubdpo.data.converters.contract import Converter, ConvertOptions
 from hubdpo.data.converters.formats.scored import score_of, scored_pairs
 from hubdpo.data.converters.prompts import SYSTEM, Reads, read_prompt, system_of
-from hubdpo.data.pairs.example import PreferenceExample, Rejection, Row
+from hubdpo.data.pairs.example import PreferenceExample, Rejection, Row, expect
 from hubdpo.data.pairs.messages import role_of
 
 ROOT = "prompt"
@@ -21,10 +21,7 @@ def detect(row: Row) -> bool:
 
 
 def convert(row: Row, how: ConvertOptions) -> Iterator[PreferenceExample | Rejection]:
-    """Pair the ranked replies to each message; the path from the root to it is the prompt.
-
-    Deleted messages and what follows them are left out, as are replies without a rank beside ranked ones.
-    """
+    """Pair the ranked replies to each message; the path from the root to it is the prompt."""
     root = _root(row)
     if not isinstance(root, dict) or not isinstance(root.get("replies"), list):
         raise Rejection("missing_field")
@@ -61,9 +58,7 @@ def _is_deleted(message: Row) -> bool:
 def _turn(message: object) -> Message:
     if not isinstance(message, dict) or not isinstance(message.get("replies") or [], list):
         raise Rejection("wrong_type")
-    role, text = message.get("role"), message.get("text")
-    if not isinstance(role, str) or not isinstance(text, str):
-        raise Rejection("missing_field" if None in (role, text) else "wrong_type")
+    role, text = (expect(message.get(name), str) for name in ("role", "text"))
     return {"role": role_of(role), "content": text}
 
 

@@ -9,8 +9,7 @@ from typing import Any
 from hubdpo.data.converters.contract import Converter
 from hubdpo.data.converters.prompts import (
     SYSTEM,
-    is_several_texts,
-    is_two_texts,
+    are_texts,
     prompt_group,
     read_prompt,
     read_prompt_of,
@@ -18,7 +17,7 @@ from hubdpo.data.converters.prompts import (
     systems_of,
 )
 from hubdpo.data.converters.rendered_chats import any_rendered
-from hubdpo.data.pairs.example import PreferenceExample, Rejection, Row
+from hubdpo.data.pairs.example import PreferenceExample, Rejection, Row, expect
 from hubdpo.data.pairs.message_column import MessageColumn, PairColumns, with_systems
 from hubdpo.data.pairs.messages import first_of
 
@@ -32,7 +31,6 @@ CHOSEN, REJECTED = (
 
 
 def with_columns(name: str, evidence: str, detect: Callable[[Row], bool], names: Names) -> Converter:
-    """Return the converter of rows with a column each for the prompt and the two answers."""
     many = partial(convert_many, names=names)
     return Converter(name, evidence, detect, partial(convert, names=names), (*names, SYSTEM), names[1] + names[2], many)
 
@@ -44,7 +42,6 @@ def convert(row: Row, names: Names) -> PreferenceExample:
 
 
 def convert_many(rows: list[Row], names: Names) -> PairColumns | None:
-    """Convert rows with plain text in the columns of the usual names."""
     return pair_columns(*([row.get(some[0]) for row in rows] for some in names), systems=systems_of(rows))
 
 
@@ -68,7 +65,7 @@ def detect_preference(row: Row) -> bool:
         isinstance(row.get("prompt"), (str, list))
         and all(isinstance(value, (str, list, dict)) for value in answers)
         and not isinstance(row.get(STEPS), str)
-        and not any(map(is_several_texts, answers))
+        and not any(are_texts(answer, 2) for answer in answers)
     )
 
 
@@ -99,15 +96,11 @@ def detect_steps(row: Row) -> bool:
 
 def convert_steps(row: Row) -> PreferenceExample:
     """Convert two solutions that go on from the same first steps; both answers begin with these."""
-    steps = row.get(STEPS)
-    if not isinstance(steps, str):
-        raise Rejection("missing_field" if steps is None else "wrong_type")
+    steps = expect(row.get(STEPS), str)
     whole = all(isinstance(row.get(name), str) for name in STEP_ANSWERS[0])
-    chosen, rejected = (row.get(name) for name in STEP_ANSWERS[0 if whole else 1])
-    if not isinstance(chosen, str) or not isinstance(rejected, str):
-        raise Rejection("missing_field" if None in (chosen, rejected) else "wrong_type")
+    texts = [expect(row.get(name), str) for name in STEP_ANSWERS[0 if whole else 1]]
     prompt = read_prompt(row.get("prompt"), system=system_of(row))
-    return prompt.pair(*(text if text.startswith(steps) else steps + text for text in (chosen, rejected)))
+    return prompt.pair(*(text if text.startswith(steps) else steps + text for text in texts))
 
 
 STEP_READS = ("prompt", STEPS, *STEP_ANSWERS[0], *STEP_ANSWERS[1], SYSTEM)
@@ -124,7 +117,7 @@ def detect_alpaca(row: Row) -> bool:
     if row.get("prompt") is not None or not isinstance(first_of(row, INSTRUCTIONS), str):
         return False
     named = all(isinstance(first_of(row, names), str) for names in (ALPACA_CHOSEN, REJECTED))
-    return named or is_two_texts(row.get("output"))
+    return named or are_texts(row.get("output"), 2, 2)
 
 
 def convert_alpaca(row: Row) -> PreferenceExample:
@@ -133,9 +126,9 @@ def convert_alpaca(row: Row) -> PreferenceExample:
         raise Rejection("tie")
     chosen, rejected = first_of(row, ALPACA_CHOSEN), first_of(row, REJECTED)
     if chosen is None and rejected is None:
-        output = row.get("output")
-        if output is None or not is_two_texts(output):
-            raise Rejection("missing_field" if output is None else "wrong_type")
+        output = expect(row.get("output"), list)
+        if not are_texts(output, 2, 2):
+            raise Rejection("wrong_type")
         chosen, rejected = output
     return read_prompt_of(row, INSTRUCTIONS).pair(chosen, rejected)
 

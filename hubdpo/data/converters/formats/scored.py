@@ -21,7 +21,16 @@ from hubdpo.data.converters.prompts import (
     read_prompt_of,
     system_of,
 )
-from hubdpo.data.pairs.example import UNSCORED, PreferenceExample, Rejection, Row, ScoredAnswer, is_number, number_of
+from hubdpo.data.pairs.example import (
+    UNSCORED,
+    PreferenceExample,
+    Rejection,
+    Row,
+    ScoredAnswer,
+    expect,
+    is_number,
+    number_of,
+)
 from hubdpo.data.pairs.messages import first_of
 
 ORDER = "ranking"
@@ -53,9 +62,7 @@ class ScoredList:
 
     def read(self, row: Row, score_field: str | None = None) -> tuple[list[object], list[float | None]]:
         """Return the answers and their scores, of equal length. Raise Rejection for fewer than two."""
-        answers = first_of(row, self.answers)
-        if not isinstance(answers, list):
-            raise Rejection("missing_field" if answers is None else "wrong_type")
+        answers = expect(first_of(row, self.answers), list)
         if len(answers) < 2:
             raise Rejection("single_answer" if answers else "missing_field")
         if all(isinstance(item, dict) for item in answers):
@@ -63,9 +70,7 @@ class ScoredList:
             scores = [first_of(item, members) for item in answers]
             answers = [first_of(item, self.texts) for item in answers]
         else:
-            scores = first_of(row, (score_field,) if score_field else self.score_lists)
-            if not isinstance(scores, list):
-                raise Rejection("missing_field" if scores is None else "wrong_type")
+            scores = expect(first_of(row, (score_field,) if score_field else self.score_lists), list)
             if len(scores) != len(answers):
                 raise Rejection("lists_differ")
         return answers, [score_of(score) for score in scores]
@@ -124,7 +129,6 @@ def convert(row: Row, how: ConvertOptions) -> ScoredAnswer | Iterator[Preference
 
 
 def _summary(row: Row) -> Row | None:
-    """Return the rated summary of a row of summarize_from_feedback, or None."""
     summary = row.get("summary")
     if not isinstance(summary, dict) or not isinstance(summary.get("axes"), dict):
         return None
@@ -145,7 +149,6 @@ def detect_ranked(row: Row) -> bool:
 
 
 def convert_ranked(row: Row, how: ConvertOptions) -> Iterator[PreferenceExample | Rejection]:
-    """Pair the answers of a row by their ranks."""
     prompt = read_prompt_of(row, RANKED_PROMPTS)
     if isinstance(row.get(ORDER), list) and (by_id := _with_ids(row)):
         order = row[ORDER]
@@ -171,10 +174,7 @@ def _is_id(value: object) -> bool:
 def scored_pairs(
     prompt: Prompt, answers: Sequence[object], scores: Sequence[float | None], how: ConvertOptions
 ) -> Iterator[PreferenceExample | Rejection]:
-    """Read the answers and yield the pairs that their scores make, a Rejection for each that is not a preference.
-
-    An answer without a score is left out. Raise Rejection, before anything is yielded, unless two have one.
-    """
+    """Yield the pairs that scores make, or a Rejection for each. Raise Rejection if fewer than two answers have one."""
     scored = [(answer, score) for answer, score in zip(answers, scores, strict=True) if score is not None]
     if len(scored) < 2:
         raise Rejection("unscored")

@@ -10,19 +10,17 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
 
-import orjson
-
 from hubdpo.artefacts.formats.messages import Message
 from hubdpo.data.converters import vote_columns as votes
 from hubdpo.data.converters.contract import Converter, ConvertOptions
-from hubdpo.data.converters.prompts import SYSTEM, prompt_group, read_prompt, read_prompt_of, system_of
+from hubdpo.data.converters.places import json_in
+from hubdpo.data.converters.prompts import SYSTEM, are_texts, prompt_group, read_prompt, read_prompt_of, system_of
 from hubdpo.data.converters.vote_words import Sides, normalize, parse_vote
-from hubdpo.data.pairs.example import PreferenceExample, Rejection, Row, number_of
+from hubdpo.data.pairs.example import PreferenceExample, Rejection, Row, expect, number_of
 from hubdpo.data.pairs.messages import first_of, role_in
 
 PROMPTS = ("prompt", "instruction", "question", "context", "history", "input")
 CONVERSATIONS = (("conversation_a", "conversation_b"), ("conv_A", "conv_B"))
-"""Columns of whole conversations."""
 ANSWERS = (
     ("human_ref_A", "human_ref_B"), *CONVERSATIONS, ("response_a", "response_b"),
     ("response_A", "response_B"), ("response_1", "response_2"), ("response1", "response2"),
@@ -45,7 +43,6 @@ def detect(row: Row) -> bool:
 
 
 def convert(row: Row, how: ConvertOptions) -> PreferenceExample:
-    """Convert a row. Raise Rejection for a vote of unknown meaning, a tie, or a margin below the least one."""
     if _has_summaries(row):
         return _convert_summaries(row)
     sides = answer_columns(row)
@@ -56,16 +53,14 @@ def convert(row: Row, how: ConvertOptions) -> PreferenceExample:
 
 
 def answer_columns(row: Row) -> Sides | None:
-    """Return the columns of the two answers."""
     return next((names for names in ANSWERS if names[0] in row and names[1] in row), None)
 
 
 def _first_and_second(row: Row, a: str, b: str) -> PreferenceExample:
-    """Return the two answers, the first in place of the chosen one."""
     if (a, b) in CONVERSATIONS:
         return _from_conversations(row, *(read_prompt(_until_judged(row, row[name])).messages for name in (a, b)))
     prompt = first_of(row, PROMPTS)
-    if "winner_model_a" in row or all(map(_is_list_of_texts, (prompt, row[a], row[b]))):
+    if "winner_model_a" in row or all(map(are_texts, (prompt, row[a], row[b]))):
         turns, first, second = (_list_of_turns(value) for value in (prompt, row[a], row[b]))
         return _from_conversations(row, _interleave(turns, first), _interleave(turns, second))
     return read_prompt_of(row, PROMPTS).pair(row[a], row[b])
@@ -110,26 +105,19 @@ def _convert_summaries(row: Row) -> PreferenceExample:
 def _list_of_turns(value: object) -> list[object]:
     """Read a list that the Kaggle arena file writes as JSON inside a string; plain text is one turn."""
     if isinstance(value, str) and value.startswith("["):
-        try:
-            value = orjson.loads(value)
-        except orjson.JSONDecodeError:
-            raise Rejection("wrong_type") from None
+        value = json_in(value)
+        if value is None:
+            raise Rejection("wrong_type")
     return value if isinstance(value, list) else [value]
 
 
-def _is_list_of_texts(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(text, str) for text in value)
-
-
 def _interleave(turns: list[object], answers: list[object]) -> list[Message]:
-    """Return the conversation of user turns and the answer to each."""
     if len(turns) != len(answers):
         raise Rejection("lists_differ")
     messages: list[Message] = []
     for question, answer in zip(turns, answers, strict=True):
-        if not isinstance(question, str) or not isinstance(answer, str):
-            raise Rejection("missing_field" if None in (question, answer) else "wrong_type")
-        messages += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+        turns_of_one = ("user", question), ("assistant", answer)
+        messages += [{"role": role, "content": expect(text, str)} for role, text in turns_of_one]
     return messages
 
 

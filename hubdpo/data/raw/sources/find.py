@@ -55,9 +55,8 @@ def find_sources(
 ) -> list[RawFile]:
     """Return the files of all sources, in the order of the sources, and by name within each.
 
-    `encoding` is that of text without a byte order mark, if it is not UTF-8; `described` is the index of the
-    description of all these sources, and `first` the number of the first file. stdin is copied to the folder `scratch`.
-    Raise DataError if a source is missing, empty, unreadable or of an unknown kind.
+    `encoding` is that of text if it is not UTF-8, `described` the index of their description, and `first` the number
+    of the first file. Raise DataError if a source is missing, empty, unreadable or of an unknown kind.
     """
     _check_spaces(sources)
     found = [
@@ -113,7 +112,6 @@ def _expand(source: str, scratch: str) -> list[RawFile]:
 
 
 def _address_of_page(source: str) -> str | None:
-    """Return the address of what a page of the Hub shows, None for any other address."""
     page = _PAGE.fullmatch(source)
     if page is None or page["hub"] not in (PUBLIC_HUB, "https://hf.co", hub_address()):
         return None
@@ -145,7 +143,6 @@ def _refuse_model(path: Path, source: str) -> None:
 
 
 def _is_config(path: Path) -> bool:
-    """Return whether a file is the configuration of a model, as transformers writes it."""
     try:
         return not {"architectures", "model_type"}.isdisjoint(read_object(path))
     except HubdpoError:
@@ -153,7 +150,6 @@ def _is_config(path: Path) -> bool:
 
 
 def _raw_or_list(source: str) -> str:
-    """Return the raw data that is here in place of a source, or the command that lists what is here."""
     return raw_instead(source) or f"ls {shlex.quote(str(folder_of(Path(source))))}"
 
 
@@ -165,21 +161,18 @@ def _from_path(path: Path) -> RawFile:
 
 
 def _from_folder(folder: Path, source: str) -> list[RawFile]:
-    known = [path for path in files_below(folder) if path.name.lower().endswith(ENDINGS)]
-    paths = list(filter(_holds_rows, known))
-    if skipped := [path.relative_to(folder).as_posix() for path in known if path not in paths]:
+    paths = [path for path in files_below(folder) if path.name.lower().endswith(ENDINGS)]
+    known = {path.relative_to(folder).as_posix(): path for path in paths}
+    found = {name: path for name, path in known.items() if _holds_rows(path)}
+    if skipped := [name for name in known if name not in found]:
         console.info(f"skipped in {source}, because they hold no rows of their own: {console.listed(skipped)}")
-    if not paths:
+    if not found:
         raise DataError(f"the folder holds no file to read: {source}", hint=READS)
-    names = [path.relative_to(folder).as_posix() for path in paths]
     above = f"{folder.name}/" if is_split_name(folder.name) else ""
-    return [
-        RawFile(str(path), name, str(path), split_of(above + name)) for path, name in zip(paths, names, strict=True)
-    ]
+    return [RawFile(str(path), name, str(path), split_of(above + name)) for name, path in found.items()]
 
 
 def _from_dataset(folder: Path, source: str, config_name: str = "") -> list[RawFile]:
-    """Return the files of a folder, or of the configuration that its card declares, as in a clone of a Hub repo."""
     configs = read_configs(folder / CARD_FILE)
     config, _ = choose_config(configs, str(folder), config_name)
     found = _from_folder(folder, source)
@@ -194,7 +187,6 @@ def _from_dataset(folder: Path, source: str, config_name: str = "") -> list[RawF
 
 
 def _declared(found: list[RawFile], folder: Path, configs: list[HubConfig], config: HubConfig | None) -> list[RawFile]:
-    """Return the files of a configuration, or all if it is None, each with the split that the card declares."""
     splits = common_splits(configs, folder) if config is None else config.splits(folder)
     wanted = [file for file in found if config is None or file.name in splits]
     return [replace(file, split=splits.get(file.name) or file.split) for file in wanted]
@@ -225,8 +217,8 @@ def _from_url(url: str) -> list[RawFile]:
     files = []
     for name in found:
         address = str(system.unstrip_protocol(name))
-        inside = name.removeprefix(path).lstrip("/")
-        files.append(RawFile(address, Path(address).name, address, split_of(inside or Path(address).name)))
+        inside, base = name.removeprefix(path).lstrip("/"), Path(address).name
+        files.append(RawFile(address, base, address, split_of(inside or base)))
     return files
 
 
@@ -267,7 +259,6 @@ def _from_other_repo(source: str) -> list[RawFile]:
 
 
 def _check_name(file: RawFile) -> None:
-    """Raise DataError for a name that cannot or must not be recorded."""
     if not is_utf8(f"{file.name}{file.argument}".encode(errors="surrogateescape")):
         raise DataError(
             f"the name of a source is not UTF-8, and names are recorded: {ascii(file.argument or file.name)}",

@@ -37,7 +37,6 @@ class HubConfig:
         return [form for pattern, _ in self.files for form in (pattern, pattern.replace("**/", ""))]
 
     def splits(self, folder: Path) -> dict[str, Split | None]:
-        """Return the split of each file of the configuration, by its path in a downloaded repo."""
         splits: dict[str, Split | None] = {}
         for pattern, split in self.files:
             for name in sorted(glob.glob(pattern, root_dir=folder, recursive=True)):  # noqa: PTH207 - gives relative names
@@ -61,10 +60,9 @@ def read_configs(card: Path) -> list[HubConfig]:
 
 
 def choose_config(configs: list[HubConfig], address: str, path: str) -> tuple[HubConfig | None, str]:
-    """Return the configuration to read, or None for all files, and the rest of the path behind an address.
+    """Return the configuration to read, or None for all files, and the rest of the path, chosen as by `load_dataset`.
 
-    As in `load_dataset`, a configuration is chosen by its name, or as the default. Raise DataError if there are several
-    and nothing says which.
+    Raise DataError if there are several and nothing says which.
     """
     if path:
         named = next((config for config in configs if config.name == path), None)
@@ -88,7 +86,6 @@ def choose_config(configs: list[HubConfig], address: str, path: str) -> tuple[Hu
 
 
 def common_splits(configs: Iterable[HubConfig], folder: Path) -> dict[str, Split | None]:
-    """Return the split of each file of a downloaded repo on which all its configurations agree."""
     declared: dict[str, set[Split | None]] = {}
     for config in configs:
         for name, split in config.splits(folder).items():

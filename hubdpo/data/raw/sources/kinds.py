@@ -21,7 +21,6 @@ MAGIC = {
     b"\x28\xb5\x2f\xfd": "zstd",
     b"PK": "a ZIP archive or an Excel workbook", b"SQLite": "an SQLite database",
 }  # fmt: skip
-"""The first bytes of binary files."""
 OPENED_BY = {
     ".tar": "tar -xkf", ".tar.gz": "tar -xkf", ".tgz": "tar -xkf", ".tar.zst": "tar -xkf", ".bz2": "bunzip2 -k",
     ".xz": "xz -dk", ".zip": "unzip", ".7z": "7z x", ".xlsx": "",
@@ -58,14 +57,12 @@ def check_kind(file: RawFile) -> None:
 
 
 def _other_kind(file: RawFile, problem: str, kind: str) -> DataError:
-    """Return the error for a file that is called otherwise than its content is."""
     path = Path(file.typed)
     copy = free(str(path.with_name(path.stem + kind)))
     return DataError(problem, hint=f"cp {shlex.quote(str(path))} {shlex.quote(copy)}")
 
 
 def _opening_command(file: RawFile) -> str | None:
-    """Return the command that makes readable files of an archive or workbook, by its name."""
     typed = shlex.quote(file.typed)
     ending = next((ending for ending in OPENED_BY if file.name.lower().endswith(ending)), None)
     if ending == ".xlsx":
@@ -76,10 +73,7 @@ def _opening_command(file: RawFile) -> str | None:
 
 
 def likely_kind(head: bytes) -> str | None:
-    """Return the file name ending that fits the first bytes of a file, or None.
-
-    Excel calls its "Unicode text" .txt, and rows come under any name.
-    """
+    """Return the file name ending that fits the first bytes of a file: Excel calls its "Unicode text" .txt."""
     for magic, kind in TABLE_MAGIC.items():
         if head.startswith(magic):
             return kind
@@ -114,16 +108,12 @@ def refuse_binary(file: RawFile) -> None:
 
 
 def rename_command(file: RawFile, ending: str) -> str:
-    """Return the command that appends an ending to a file's name, or removes `.gz` or `.zst` if it is empty."""
     path = file.typed
     return f"mv {shlex.quote(path)} {shlex.quote(free(path + ending if ending else plain_name(path)))}"
 
 
 def refuse_selection(path: Path) -> None:
-    """Raise DataError for an Arrow file whose folder selects or reorders its rows by an indices file.
-
-    Early versions of `datasets` saved folders this way. Later versions write the selected rows, and ignore the indices.
-    """
+    """Raise DataError if an indices file selects rows: early `datasets` saved folders so, later versions ignore it."""
     folder = path.parent
     indices_name = _indices_name(folder)
     if indices_name is None:
@@ -138,17 +128,12 @@ def refuse_selection(path: Path) -> None:
 
 
 def _indices_name(folder: Path) -> str | None:
-    """Return the name of the indices file that a saved folder has or its `state.json` lists, or None."""
     if (folder / INDICES).exists():
         return INDICES
     try:
         state = orjson.loads((folder / STATE).read_bytes())
     except (OSError, orjson.JSONDecodeError):
         return None
-    members = state.items() if isinstance(state, dict) else ()
-    files = [files for key, files in members if "indices" in key and "files" in key and files]
-    if not files:
-        return None
-    first = files[0][0] if isinstance(files[0], list) else files[0]
-    name = first.get("filename") if isinstance(first, dict) else first
-    return name if isinstance(name, str) else INDICES
+    members = [state.get(key) for key in ("_indices_files", "_indices_data_files")] if isinstance(state, dict) else []
+    files = next(filter(None, members), [None])
+    return files[0]["filename"] if isinstance(files[0], dict) else files[0]

@@ -7,7 +7,7 @@ import io
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, Any
 
 from hubdpo.data.converters.cells import BEGINS, MISSING
@@ -58,6 +58,10 @@ class Form:
     spaced: bool
     """Whether a space follows each delimiter and belongs to no value."""
     header: list[str]
+    records: list[list[str]]
+    """The first records behind the header, without one that may be cut."""
+    declared: bool
+    """Whether a line before the header names the delimiter."""
 
     @property
     def names(self) -> list[str]:
@@ -65,10 +69,22 @@ class Form:
         names = [name.strip() for name in self.header]
         return names if len(set(names)) == len(set(self.header)) else self.header
 
+    @property
+    def held(self) -> list[str]:
+        """The columns that hold nothing but lists and objects in the first records, written as JSON or Python."""
+        held = []
+        for index, name in enumerate(self.names):
+            usual = name in HELD or name.startswith("rating") or name.endswith(HELD_ENDINGS)
+            cells = [cell for record in self.records for cell in record[index : index + 1]]
+            values = [_held(cell) for cell in cells if cell and cell not in MISSING]
+            if values and all(isinstance(value, (list, dict)) and (usual or WEBGPT in value) for value in values):
+                held.append(name)
+        return held
+
 
 def delimiter_of(head: bytes, kind: str) -> str:
     """Return the delimiter that cuts the header into most columns; on a tie the usual one for the kind of file."""
-    text = head.decode("utf-8-sig", errors="replace")
+    text = _text(head)
     if text.startswith(_DECLARED) and text[4:5] in DELIMITERS:
         return text[4]
     usual = "\t" if kind == ".tsv" else ","
@@ -78,38 +94,23 @@ def delimiter_of(head: bytes, kind: str) -> str:
 
 def has_equal_rows(head: bytes, kind: str) -> bool:
     """Return whether a text is a header with two or more columns, and rows with as many."""
-    text = head.decode("utf-8-sig", errors="replace")
-    records = _complete(_records(text, delimiter_of(head, kind), spaced=True), head)
+    records = _complete(_records(_text(head), delimiter_of(head, kind), spaced=True), head)
     return len(records) > 1 and len(records[0]) > 1 and _have_equal_width(records)
 
 
 def form_of(head: bytes, kind: str) -> Form:
     """Return the form of a file from its first HEAD_BYTES."""
-    text, delimiter = head.decode("utf-8-sig", errors="replace"), delimiter_of(head, kind)
-    if text.startswith(_DECLARED):
+    text, delimiter = _text(head), delimiter_of(head, kind)
+    declared = text.startswith(_DECLARED)
+    if declared:
         text = text.partition("\n")[2]
     plain, stripped = (_complete(_records(text, delimiter, spaced=spaced), head) for spaced in (False, True))
     header = plain[0]
     spaced = len(plain) > 1 and len(header) > 1 and all(name.startswith(" ") for name in header[1:])
     if spaced and not all(value.startswith(" ") for record in plain for value in record[1:]):
         spaced = _have_equal_width(stripped) and not _have_equal_width(plain)  # as with quotes behind the space
-    return Form(delimiter, spaced, stripped[0] if spaced else header)
-
-
-def held_columns(head: bytes, kind: str) -> list[str]:
-    """Return the columns that hold nothing but lists and objects in the first records, written as JSON or Python."""
-    form = form_of(head, kind)
-    text = head.decode("utf-8-sig", errors="replace")
-    text = text.partition("\n")[2] if text.startswith(_DECLARED) else text
-    records = _complete(_records(text, form.delimiter, spaced=form.spaced), head)[1:]
-    held = []
-    for index, name in enumerate(form.names):
-        usual = name in HELD or name.startswith("rating") or name.endswith(HELD_ENDINGS)
-        cells = [cell for record in records for cell in record[index : index + 1] if cell and cell not in MISSING]
-        values = [_held(cell) for cell in cells]
-        if values and all(isinstance(value, (list, dict)) and (usual or WEBGPT in value) for value in values):
-            held.append(name)
-    return held
+    header, *records = stripped if spaced else plain
+    return Form(delimiter, spaced, header, records, declared)
 
 
 def csv_rows(stream: IO[bytes], name: str, kind: str, most: int) -> Iterator[RawRow]:
@@ -123,17 +124,17 @@ def csv_rows(stream: IO[bytes], name: str, kind: str, most: int) -> Iterator[Raw
     form = form_of(head, kind)
     with ExitStack() as stack, io.TextIOWrapper(stream, encoding="utf-8-sig", newline="") as text:
         stack.callback(csv.field_size_limit, csv.field_size_limit(most))  # of the process: put back at the end
-        skipped = 0  # lines before the header
-        if head.decode("utf-8-sig", errors="replace").startswith(_DECLARED):
+        skipped = int(form.declared)  # lines before the header
+        if form.declared:
             text.readline()
-            skipped = 1
         table = csv.reader(text, strict=True, delimiter=form.delimiter, skipinitialspace=form.spaced)
         end = skipped  # last line of the record before
         try:
-            names = Form(form.delimiter, form.spaced, next(filter(None, table), [])).names
+            form = replace(form, header=next(filter(None, table), []))
+            names = form.names
             check_column_names(names, name)
             judgements = frozenset(column for column in names if _is_judgement(column))
-            held = held_columns(head, kind)
+            held = form.held
             end = table.line_num + skipped
             for values in table:
                 line, end = end + 1, table.line_num + skipped
@@ -150,6 +151,10 @@ def csv_rows(stream: IO[bytes], name: str, kind: str, most: int) -> Iterator[Raw
                 f"the CSV is broken: {name}, in the row that begins on line {end + 1}: {problem}",
                 hint='write a quote in a text as "", not as \\"' if b'\\"' in head else "save it as UTF-8 CSV again",
             ) from None
+
+
+def _text(head: bytes) -> str:
+    return head.decode("utf-8-sig", errors="replace")
 
 
 def _held(cell: Any) -> Any:
@@ -195,7 +200,6 @@ def _records(text: str, delimiter: str, *, spaced: bool = False, most: int = SAM
 
 
 def _complete(records: list[list[str]], head: bytes) -> list[list[str]]:
-    """Leave out the last record if the head of a longer file may have cut it."""
     return records[:-1] if len(head) >= HEAD_BYTES and len(records) > 2 else records
 
 

@@ -6,13 +6,14 @@ import shlex
 from collections.abc import Collection
 from enum import StrEnum
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import orjson
 
 from hubdpo import console
 from hubdpo.artefacts.folders import storage
-from hubdpo.data.converters import CONVERTERS, Row
+from hubdpo.data.converters import Row
+from hubdpo.data.converters.places import json_in
 from hubdpo.data.raw.inner_rows import find_path
 from hubdpo.data.raw.raw_file import HEAD_BYTES, RawFile
 from hubdpo.data.raw.rows import BLOCK, BOM
@@ -20,7 +21,7 @@ from hubdpo.data.raw.split_names import split_of
 from hubdpo.data.raw.text.encodings import is_utf8, not_utf8
 from hubdpo.data.raw.text.json_lines import where_malformed, without_constants
 from hubdpo.data.raw.text.json_lists import object_lists
-from hubdpo.data.raw.text.json_tables import orient_of, table_rows
+from hubdpo.data.raw.text.json_tables import is_row, orient_of, table_rows
 from hubdpo.errors import DataError
 
 MOST_NAMES = 12
@@ -49,9 +50,8 @@ def json_layout(
 ) -> tuple[Layout, list[str]]:
     """Return the layout of a JSON file, and the keys of its lists of rows, or how its table is written.
 
-    With `rows`, the path to a list inside each row, a .jsonl file of one line is a line and no object. An object with
-    all `columns` of a described row is a row. Raise DataError if the file is not JSON or not UTF-8, or if its rows
-    cannot be found.
+    With `rows`, a .jsonl file of one line is a line. An object with all `columns` of a described row is a row. Raise
+    DataError if the file is not JSON or not UTF-8, or if its rows cannot be found.
     """
     with storage.open_read(file.path) as stream:
         head = stream.read(HEAD_BYTES)
@@ -87,7 +87,6 @@ def json_layout(
 
 
 def whole_text(file: RawFile) -> bytes:
-    """Return the content of a file without its byte order mark."""
     with storage.open_read(file.path) as stream:
         return stream.read().removeprefix(BOM)
 
@@ -98,10 +97,10 @@ def _is_array(text: bytes, *, whole: bool) -> bool:
     if not whole and len(lines) > 1:
         lines.pop()
     rest = [line for line in lines[1:] if line.strip()]
-    if isinstance(_parsed(lines[0]), list):
+    if isinstance(json_in(lines[0]), list):
         return not rest
     # JSON Lines have objects on consecutive lines, without the commas of an array.
-    objects = [isinstance(_parsed(line), dict) for line in rest]
+    objects = [isinstance(json_in(line), dict) for line in rest]
     return not any(one and other for one, other in zip(objects, objects[1:], strict=False))
 
 
@@ -110,7 +109,7 @@ def _first_line_alone(stream: IO[bytes], most: int) -> bool | None:
     line = b"\n"
     while line.isspace():
         line = stream.readline(most + 1)
-    if len(line) > most or isinstance(_parsed(line.removeprefix(BOM)), dict):
+    if len(line) > most or isinstance(json_in(line.removeprefix(BOM)), dict):
         while not line.endswith(b"\n") and (line := stream.readline(BLOCK)):
             pass
         return not any(block.strip() for block in iter(lambda: stream.read(BLOCK), b""))
@@ -120,13 +119,13 @@ def _first_line_alone(stream: IO[bytes], most: int) -> bool | None:
 def _is_one_value(text: bytes, file: RawFile, *, whole: bool) -> bool:
     """Return whether a text, or the beginning of one, is one JSON value on several lines."""
     lines = [line for line in text.split(b"\n") if line.strip()]
-    if len(lines) < 2 or (whole and 2 * sum(isinstance(_parsed(line), dict) for line in lines) >= len(lines)):
+    if len(lines) < 2 or (whole and 2 * sum(isinstance(json_in(line), dict) for line in lines) >= len(lines)):
         return False
     try:
         orjson.loads(text)
     except orjson.JSONDecodeError as problem:
         before = problem.doc[: problem.pos]
-        if "\n" in before.strip() and isinstance(_parsed(before.encode()), dict):
+        if "\n" in before.strip() and isinstance(json_in(before.encode()), dict):
             raise DataError(
                 f"{file.name} has objects of several lines each, one after another",
                 hint=f"jq -c . {shlex.quote(file.typed)} > {Path(file.name).stem}-lines.jsonl",
@@ -143,14 +142,14 @@ def _object_layout(file: RawFile, most: int, columns: Collection[str]) -> tuple[
             rows = len(table_rows(value, orient))
             console.info(f"{file.name}: the rows are the {rows:,} of a table that is written by {orient.how}")
             return Layout.TABLE, [orient]
-        if columns and value.keys() >= {*columns}:
-            return Layout.OBJECT, []
         if is_page(value):
             _report_page(file, value)
             return Layout.PAGE, [PAGE_ROWS]
+        if is_row(value, columns):
+            return Layout.OBJECT, []
         lists = {key: len(items) for key, items in value.items() if _is_rows(items)}
-        if not lists or any(converter.detect(value) for converter in CONVERTERS.values()):
-            if deep := [path for key in value if not lists for path in _deep_lists(value[key], [key])]:
+        if not lists:
+            if deep := [path for key in value for path in _deep_lists(value[key], [key])]:
                 raise _several_lists(f"the rows of {file.name} are nested deeper than hubdpo looks", deep)
             return Layout.OBJECT, []
     else:
@@ -224,13 +223,5 @@ def _deep_lists(value: object, path: list[str]) -> list[list[str]]:
 
 
 def _several_lists(message: str, paths: list[list[str]]) -> DataError:
-    """Return an error whose hint names the list to read."""
     options = [f"--rows {shlex.quote('.'.join(path))}" for path in paths[:MOST_NAMES]]
     return DataError(message, hint=" or ".join(options) or "leave `--rows` out")
-
-
-def _parsed(text: bytes) -> Any:
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return None

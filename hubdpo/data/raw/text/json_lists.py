@@ -77,8 +77,7 @@ def list_items(stream: IO[bytes], name: str, most: int) -> Iterator[tuple[str | 
 
 def object_lists(stream: IO[bytes], name: str, most: int) -> dict[str, int]:
     """Return the keys of a JSON object that hold lists of objects, with the number of objects in each."""
-    counts = Counter(key for key, text in list_items(stream, name, most) if key is not None and text.startswith(b"{"))
-    return dict(counts)
+    return Counter(key for key, text in list_items(stream, name, most) if key is not None and text.startswith(b"{"))
 
 
 def _text(quoted: bytes) -> str:

@@ -45,7 +45,7 @@ def orient_of(value: Row, columns: Collection[str] = ()) -> Orient | None:
         return None
     if members[0] and all(key.isdigit() for key in members[0]) and all(m.keys() == members[0].keys() for m in members):
         return Orient.COLUMNS
-    found = sum(_is_row(member, columns) for member in members[:SOME])
+    found = sum(is_row(member, columns) for member in members[:SOME])
     return Orient.INDEX if 2 * found > len(members[:SOME]) else None
 
 
@@ -60,7 +60,8 @@ def table_rows(value: Row, orient: str) -> list[Any]:
     return [dict(zip(value, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
-def _is_row(value: Row, columns: Collection[str]) -> bool:
+def is_row(value: Row, columns: Collection[str]) -> bool:
+    """Return whether an object has all columns of a described row, or is detected as one."""
     described = bool(columns) and value.keys() >= {*columns}
     return described or any(converter.detect(value) for converter in CONVERTERS.values())
 
