@@ -12,8 +12,6 @@ convert(row) or convert(row, how) -> Converted
 convert_many(rows) -> PairColumns | None
     Optional: the same result as `convert` for many plain rows at once, several times as fast. Returns None if any row
     needs a closer look; prepare then halves the list and, in the end, calls `convert` row by row.
-reads, answers, options
-    The columns that it reads, those of them that may hold an answer, and the options of prepare that it heeds.
 
 Cells that hold messages as text (CSV) are parsed before a converter sees the row, and all cleaning comes after it.
 """

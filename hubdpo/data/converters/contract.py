@@ -22,7 +22,6 @@ class ConvertOptions:
 
     pairs: Literal["best-worst", "best-each", "adjacent", "all"] = "best-worst"
     min_margin: float = 0.0
-    """The least difference of scores that counts as a preference."""
     score_field: str | None = None
     """The score to compare, where answers have several."""
     labels: dict[str, str] | None = None
@@ -76,7 +75,6 @@ class Converter:
         return replace(self, tools=None).bind(how) if self.tools is tools_in else self.bind(how)
 
     def bind_many(self) -> ConvertMany | None:
-        """Return `convert_many` for rows without tools."""
         if self.convert_many is None or self.tools is None:
             return self.convert_many
         return partial(_convert_many, convert_many=self.convert_many, of=self.tools)

@@ -101,10 +101,7 @@ def systems_of(rows: list[Row]) -> list[object] | None:
 
 @dataclass(slots=True)
 class Prompt:
-    """A prompt, and the way answers to it are read.
-
-    An answer that is a whole conversation may supply the system turn that the prompt lacks.
-    """
+    """A prompt, and how answers to it are read: a whole conversation may supply the system turn that it lacks."""
 
     system: list[Message]
     turns: list[Message]
@@ -122,10 +119,7 @@ class Prompt:
         return [*self.system, *self.turns] if self.system else self.turns
 
     def read_answer(self, value: object) -> list[Message]:
-        """Return an answer given as text, one message, assistant messages, or a conversation that repeats the prompt.
-
-        A list of one text is that text. Raise Rejection for a conversation with another prompt.
-        """
+        """Return an answer given as text, messages, or a conversation that repeats the prompt: Rejection if another."""
         messages = self._parse(_unlisted(value))
         if self.opening and messages and not messages[0]["content"].lstrip().startswith(self.opening.strip()):
             messages = [{**messages[0], "content": self.opening + messages[0]["content"]}, *messages[1:]]
@@ -156,9 +150,7 @@ class Prompt:
     def _without_prompt(self, messages: list[Message]) -> list[Message]:
         border = 1 if messages[0]["role"] == "system" else 0
         system, turns = messages[:border], messages[border:]
-        if turns[: len(self.turns)] != self.turns:
-            raise Rejection("histories_differ")
-        if self.system_of_answers is not None and self.system_of_answers != system:
+        if turns[: len(self.turns)] != self.turns or self.system_of_answers not in (None, system):
             raise Rejection("histories_differ")
         self.system_of_answers = system
         if system and system != self.system:

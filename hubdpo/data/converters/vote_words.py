@@ -145,10 +145,7 @@ def check_unambiguous(side: int, text: str, sides: Sides, row: Row | None) -> in
 
 
 def _named_side(text: str, sides: Sides) -> int:
-    """Return 1 or -1 for words that name the first or second column, else 0.
-
-    Names of columns come before what words mean by themselves: `--map` may put `response_b` or `right` first.
-    """
+    """Return 1 or -1 for words that name the first or second column, else 0. Names of columns go before other words."""
     first, second = (side.lower() for side in sides)
     if text in (first, second):
         return 1 if text == first else -1

@@ -192,7 +192,6 @@ def models_read(described: Columns | None, how: ConvertOptions, rows: Iterable[R
 
 
 def _values(converter: str, described: Columns | None, row: Row) -> list[tuple[str, object]]:
-    """Return the votes or the label of a row, each with its column; missing ones are left out."""
     if described is not None:
         places = [*described.vote, *([described.label] if described.label else [])] if described.base is None else []
         values = ((place.path, value) for place in places for value in as_list(place.value(row)))

@@ -37,7 +37,6 @@ class Look:
     """Rows by the names of all converters that detect them."""
     fields: dict[str, None] = field(default_factory=dict)
     split_column: dict[str, None] = field(default_factory=dict)
-    """The values of a column `split`."""
     examples: list[Row] = field(default_factory=list)
 
     @property
@@ -61,13 +60,6 @@ class Look:
     @property
     def by_use(self) -> list[str]:
         return sorted(self.fitting, key=lambda name: -len(self.read_by(name)))
-
-    def others(self, name: str) -> Counter[str]:
-        counts: Counter[str] = Counter()
-        for names, count in self.shapes.items():
-            if names and name not in names:
-                counts[names[0]] += count
-        return counts
 
 
 def look(rows: Iterable[Row], name: str, source: str) -> Look:
@@ -194,7 +186,11 @@ def _report(name: str, files: list[Look], *, alone: bool) -> None:
     where = "" if alone else f" in {console.listed(file.name for file in files)}"
     console.info(f"detected {name}{where}: {hits:,} of the first {seen:,} rows have {CONVERTERS[name].evidence}")
     for file in files:
-        for other, count in file.others(name).items():
+        others: Counter[str] = Counter()
+        for names, count in file.shapes.items():
+            if names and name not in names:
+                others[names[0]] += count
+        for other, count in others.items():
             console.warn(
                 f"{file.name} mixes shapes: {count:,} of its first {file.seen:,} rows have "
                 f"{CONVERTERS[other].evidence}, which `{name}` does not read; write them to a file of their own"

@@ -41,7 +41,6 @@ class Held:
     speech: dict[str, Speech] = field(default_factory=dict)
     """The keys of messages, by the place that holds them."""
     lists: list[str] = field(default_factory=list)
-    """Places of lists of objects."""
 
     @classmethod
     def of(cls, rows: Sequence[Row], depth: int = DEEPEST, prefix: str = "") -> Held:

@@ -128,10 +128,7 @@ def judged(names: Iterable[str]) -> list[Judged]:
 
 
 def better_and_worse(answers: Sequence[Judged]) -> tuple[str, str] | None:
-    """Return the columns of the better and the worse answer if exactly two are named so.
-
-    `chosen` and `rejected` go before `chosen_text` and `rejected_text`, and `chosen.answer` before `chosen.comment`.
-    """
+    """Return the better and the worse column if exactly two are named so. `chosen` goes before `chosen_text`."""
     pairs: dict[tuple[str, ...], tuple[str, str]] = {}
     for rest in dict.fromkeys(answer.rest for answer in answers):
         one = [answer for answer in answers if answer.rest == rest]

@@ -124,7 +124,6 @@ class Seen:
         )
 
     def reasons(self, keys: Keys) -> set[str | None]:
-        """Return why rows are not read as a description says, None for those that are."""
         try:
             convert = compiled(keys, ConvertOptions())
         except ConfigError as problem:  # a column that has no name

@@ -195,7 +195,6 @@ def _literals(seen: Seen) -> Suggestion | None:
 
 
 def _single(seen: Seen) -> Suggestion | None:
-    """Describe one answer a row, by its score or by a label that may say whether it is good."""
     if (answer := _single_answer(seen.spoken)) is None:
         return None
     finding = f"; they have one answer each (`{answer}`)"

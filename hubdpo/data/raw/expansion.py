@@ -19,8 +19,7 @@ FREE = 64 * 2**20
 MOST_OF_TEXT = 200
 """Times its size that compressed text may unpack to. Real text compresses 3 to 20 times."""
 MOST_OF_TABLE = 1000
-"""Times its size that a table may unpack to. A table stores repeated values once, which now and then gives 100 times;
-like the limit for text, this is 10 times more."""
+"""Times its size that a table may unpack to. A table stores repeated values once: now and then 100 times."""
 ROW, VALUE = 64, 8
 """Bytes that a row and a value count at least: a billion empty ones take few bytes in a file, and much time."""
 BATCH_BYTES = 256 * 2**20
@@ -52,7 +51,6 @@ class Budget:
         return cls(max(FREE // parts, MOST_OF_TABLE * packed), name, MOST_OF_TABLE)
 
     def spend(self, count: int) -> None:
-        """Subtract unpacked bytes. Raise DataError if the budget is exceeded."""
         self._left -= count
         if self._left < 0:
             raise DataError(
@@ -157,7 +155,6 @@ def _written_out_bytes(column: pa.Array) -> int:
 
 
 def _bytes_of_indexed(values: pa.Array, indices: pa.Array) -> int:
-    """Return the bytes of the dictionary values at all indices, repeated ones each time."""
     kind = values.type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_binary(kind):
         return int(pc.sum(pc.take(pc.binary_length(values), indices)).as_py() or 0)

@@ -31,6 +31,7 @@ _WORD = re.compile(r"[a-z]+")
 _SET = re.compile(r"(?:[数數][据據])?[集组組]?")
 
 
+@functools.lru_cache(maxsize=4096)
 def split_of(name: str) -> Split | None:
     """Return the split that the last telling part of a path has: `data/test-0.parquet`. `train_test.jsonl` has none."""
     for part in reversed(name.lower().split("/")):
@@ -62,12 +63,7 @@ def split_codes(rows: Sequence[dict[str, Any]], place: str) -> tuple[list[int], 
     values = [find_path(row, place)[1] for row in rows] if "." in place else [row.get(place) for row in rows]
     if not any(values):
         return [0] * len(rows), values
-    return [_code(value) if value.__class__ is str else 0 for value in values], values
-
-
-@functools.lru_cache(maxsize=4096)
-def _code(name: str) -> int:
-    return CODES[split_of(name)]
+    return [CODES[split_of(value)] if value.__class__ is str else 0 for value in values], values
 
 
 def is_split_name(name: str) -> bool:

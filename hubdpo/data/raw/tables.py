@@ -77,7 +77,6 @@ def _is_arrow_file(path: str) -> bool:
 
 
 def _check_names(fields: Iterable[pa.Field], name: str) -> None:
-    """Raise DataError if two columns, or two members of one, have the same name."""
     check_column_names([field.name for field in fields], name)
     for field in fields:
         _check_names([field.type.field(i) for i in range(field.type.num_fields)], f"`{field.name}` of {name}")

@@ -38,7 +38,11 @@ def detect(row: Row) -> bool:
 
 def convert(row: Row, how: ConvertOptions) -> ScoredAnswer:
     """Return the answer with score 1 or 0, to be paired with an answer of the other score to the same prompt."""
-    score = float(_is_good(row, how.labels))
+    column = label_column(row)
+    if column is None:
+        raise Rejection("missing_field")
+    flags = FLAGS if column in KTO_LABELS or _is_published_format(row) else {}
+    score = float(is_good(row[column], how.labels, flags))
     if (value := first_of(row, CONVERSATIONS)) is not None:
         messages = messages_of(value)
         if not messages or messages[-1]["role"] != "assistant":
@@ -55,14 +59,6 @@ def says_good(text: str) -> bool | None:
     """Return whether a normalized value by itself calls an answer good; None if it may mean anything."""
     word = "".join(character for character in text.lower() if character.isalpha() or character in "👍👎")
     return True if word in GOOD else False if word in BAD else None
-
-
-def _is_good(row: Row, labels: dict[str, str] | None) -> bool:
-    column = label_column(row)
-    if column is None:
-        raise Rejection("missing_field")
-    flags = FLAGS if column in KTO_LABELS or _is_published_format(row) else {}
-    return is_good(row[column], labels, flags)
 
 
 def is_good(value: object, labels: dict[str, str] | None, flags: Mapping[str, bool]) -> bool:

@@ -130,13 +130,9 @@ def _check_spaces(sources: Sequence[str]) -> None:
 
 
 def _refuse_model(path: Path, source: str) -> None:
-    """Raise DataError for a folder that holds a run or a model, and for the configuration of one."""
     what = what_is(path if path.is_dir() else path.parent)
-    if (
-        what is None
-        or what == "dataset"
-        or (what == "model" and not _is_config(path / CONFIG if path.is_dir() else path))
-    ):
+    is_other = what == "model" and not _is_config(path / CONFIG if path.is_dir() else path)
+    if what is None or what == "dataset" or is_other:
         return
     problem = f"`{source}` is {A_WHAT[what]}" if path.is_dir() else f"`{source}` is a file of {A_WHAT[what]}"
     raise DataError(f"{problem}, not raw data", hint=_raw_or_list(source))
@@ -174,7 +170,7 @@ def _from_folder(folder: Path, source: str) -> list[RawFile]:
 
 def _from_dataset(folder: Path, source: str, config_name: str = "") -> list[RawFile]:
     configs = read_configs(folder / CARD_FILE)
-    config, _ = choose_config(configs, str(folder), config_name)
+    config = choose_config(configs, str(folder), config_name)
     found = _from_folder(folder, source)
     wanted = _declared(found, folder, configs, config)
     if config is not None and not wanted:
@@ -228,11 +224,11 @@ def _from_hub(source: str) -> list[RawFile]:
     repo, path = resolve_address(source)
     get = partial(download, repo.repo_id, str(repo.revision), repo_type="dataset")
     configs = read_configs(get(allow_patterns=[CARD_FILE]) / CARD_FILE)
-    config, path_inside = choose_config(configs, f"{DATASETS}{repo}", path)
+    config = choose_config(configs, f"{DATASETS}{repo}", path)
     if config is not None:
         patterns = config.patterns()
     else:
-        patterns = [path_inside, f"{path_inside}/*"] if path_inside else [f"*{ending}" for ending in ENDINGS]
+        patterns = [path, f"{path}/*"] if path else [f"*{ending}" for ending in ENDINGS]
     folder = get(allow_patterns=patterns)
     wanted = _declared(_from_folder(folder, source), folder, configs, config)
     if config is None:  # the cached folder may hold other files of the same commit, from earlier downloads

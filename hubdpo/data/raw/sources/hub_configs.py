@@ -1,7 +1,4 @@
-"""Read the configurations that a dataset card declares: which files belong together, and to which split.
-
-The form of `configs` is that of `datasets` ("Structure your repository" in the Hub's documentation).
-"""
+"""Read the `configs` of a dataset card, in the form of `datasets`: which files belong together, and to which split."""
 
 from __future__ import annotations
 
@@ -59,16 +56,12 @@ def read_configs(card: Path) -> list[HubConfig]:
     ]
 
 
-def choose_config(configs: list[HubConfig], address: str, path: str) -> tuple[HubConfig | None, str]:
-    """Return the configuration to read, or None for all files, and the rest of the path, chosen as by `load_dataset`.
-
-    Raise DataError if there are several and nothing says which.
-    """
+def choose_config(configs: list[HubConfig], address: str, path: str) -> HubConfig | None:
+    """Return the configuration to read, as `load_dataset` would, or None for all files. Raise DataError if unclear."""
     if path:
-        named = next((config for config in configs if config.name == path), None)
-        return named, "" if named else path
+        return next((config for config in configs if config.name == path), None)
     if len(configs) < 2:
-        return (configs[0] if configs else None), ""
+        return configs[0] if configs else None
     defaults = [config for config in configs if config.default]
     defaults = defaults or [config for config in configs if config.name == "default"]
     if len(defaults) == 1:
@@ -77,7 +70,7 @@ def choose_config(configs: list[HubConfig], address: str, path: str) -> tuple[Hu
             f"`{_name(address)}` has {len(configs)} configurations, and `{defaults[0].name}` is the default; "
             f"not read: {others}"
         )
-        return defaults[0], ""
+        return defaults[0]
     raise DataError(
         f"`{_name(address)}` has {len(configs)} configurations, which are different datasets: "
         f"{', '.join(f'`{config.name}`' for config in configs)}",

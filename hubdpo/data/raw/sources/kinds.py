@@ -32,14 +32,12 @@ STATE, INDICES = "state.json", "indices.arrow"
 def check_kind(file: RawFile) -> None:
     """Raise DataError for a file of an unknown kind, an empty one, and one whose content its name does not fit."""
     if file.kind not in KINDS:
-        likely = likely_kind(file.head())
-        if likely is None:
-            hint = _opening_command(file)
-            raise DataError(
-                f"cannot read this kind of file: {file.name}" + ("" if hint else f"; {READS}"),
-                hint=hint or raw_instead(file.argument) or "hubdpo prepare --help",
-            )
-        raise _other_kind(file, f"cannot read this kind of file: {file.name}; its content looks like {likely}", likely)
+        problem = f"cannot read this kind of file: {file.name}"
+        if likely := likely_kind(file.head()):
+            raise _other_kind(file, f"{problem}; its content looks like {likely}", likely)
+        command = _opening_command(file)
+        hint = command or raw_instead(file.argument) or "hubdpo prepare --help"
+        raise DataError(problem if command else f"{problem}; {READS}", hint=hint)
     is_table, is_packed = file.kind in TABLES, file.path.lower().endswith(PACKED)
     if is_table and is_packed:
         command = "gunzip" if file.path.lower().endswith(".gz") else "unzstd"

@@ -44,7 +44,6 @@ def unpacked(files: list[RawFile], scratch: str) -> list[RawFile]:
 
 
 def _as_utf8(file: RawFile, copy: str) -> RawFile:
-    """Convert a file to UTF-8 lines if its encoding is another, or if its lines do not end in line feeds."""
     if file.kind in TABLES:
         return file
     head = file.head()

@@ -118,7 +118,6 @@ def _decoded(sample: bytes, encoding: str) -> str | None:
 
 
 def _is_usual(character: str, encoding: str) -> bool:
-    """Return whether a character is one that texts in an encoding mostly consist of."""
     if encoding in CYRILLIC:
         return "а" <= character <= "я"
     if encoding == LATIN:

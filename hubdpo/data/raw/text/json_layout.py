@@ -21,7 +21,7 @@ from hubdpo.data.raw.split_names import split_of
 from hubdpo.data.raw.text.encodings import is_utf8, not_utf8
 from hubdpo.data.raw.text.json_lines import where_malformed, without_constants
 from hubdpo.data.raw.text.json_lists import object_lists
-from hubdpo.data.raw.text.json_tables import is_row, orient_of, table_rows
+from hubdpo.data.raw.text.json_tables import WRITTEN_BY, is_row, orient_of, table_rows
 from hubdpo.errors import DataError
 
 MOST_NAMES = 12
@@ -140,7 +140,7 @@ def _object_layout(file: RawFile, most: int, columns: Collection[str]) -> tuple[
         value = _whole_object(file)
         if orient := orient_of(value, columns):
             rows = len(table_rows(value, orient))
-            console.info(f"{file.name}: the rows are the {rows:,} of a table that is written by {orient.how}")
+            console.info(f"{file.name}: the rows are the {rows:,} of a table that is written by {WRITTEN_BY[orient]}")
             return Layout.TABLE, [orient]
         if is_page(value):
             _report_page(file, value)
@@ -178,7 +178,6 @@ def _whole_object(file: RawFile) -> Row:
 
 
 def _check_path(file: RawFile, most: int, path: str) -> None:
-    """Raise DataError unless a path leads to a list in a file that is one JSON object."""
     if (size := storage.size_of(file.path)) > most:
         raise DataError(f"{file.name} is one JSON object of {size:,} bytes", hint=f"--max-line-bytes {size}")
     value = _whole_object(file)
@@ -212,7 +211,6 @@ def _is_rows(value: object) -> bool:
 
 
 def _deep_lists(value: object, path: list[str]) -> list[list[str]]:
-    """Return the paths to the lists of rows inside an object."""
     if not isinstance(value, dict) or len(path) > MOST_DEPTH:
         return []
     return [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from enum import StrEnum
 from typing import Any
 
 from hubdpo.data.converters import CONVERTERS, Row
@@ -13,50 +12,35 @@ SOME = 12
 KEY = "key"
 """Column for the keys, where each row has one."""
 SPLIT = ("columns", "index", "data")
+WRITTEN_BY = {"list": "columns", "columns": "columns", "split": "rows", "index": "keys"}
+"""Ways to write a table, in the words of pandas' `to_dict` and `to_json`, and what each is told as."""
 
 
-class Orient(StrEnum):
-    """How a table is written, in the words of `pandas.DataFrame.to_json`."""
-
-    LIST = "list"
-    """A list for each column."""
-    COLUMNS = "columns"
-    """An object for each column, with the numbers of the rows as keys."""
-    SPLIT = "split"
-    """The names of the columns, and a list for each row."""
-    INDEX = "index"
-    """An object for each row."""
-
-    @property
-    def how(self) -> str:
-        return "keys" if self is Orient.INDEX else "rows" if self is Orient.SPLIT else "columns"
-
-
-def orient_of(value: Row, columns: Collection[str] = ()) -> Orient | None:
+def orient_of(value: Row, columns: Collection[str] = ()) -> str | None:
     """Return how an object writes a table, or None if it is none. `columns` are those of a described row."""
     members = list(value.values())
     if value.keys() == {*SPLIT} and all(isinstance(member, list) for member in members):
-        return Orient.SPLIT
+        return "split"
     if len(members) < 2:
         return None
     if all(isinstance(member, list) and member and not isinstance(member[0], dict) for member in members):
-        return Orient.LIST if len({len(member) for member in members}) == 1 else None
+        return "list" if len({len(member) for member in members}) == 1 else None
     if not all(isinstance(member, dict) for member in members):
         return None
     if members[0] and all(key.isdigit() for key in members[0]) and all(m.keys() == members[0].keys() for m in members):
-        return Orient.COLUMNS
+        return "columns"
     found = sum(is_row(member, columns) for member in members[:SOME])
-    return Orient.INDEX if 2 * found > len(members[:SOME]) else None
+    return "index" if 2 * found > len(members[:SOME]) else None
 
 
 def table_rows(value: Row, orient: str) -> list[Any]:
     """Return the rows of a table; one that is no object has other values than the table has columns."""
-    if orient == Orient.INDEX:
+    if orient == "index":
         return [{KEY: key, **row} for key, row in value.items()]
-    if orient == Orient.SPLIT:
+    if orient == "split":
         names = [str(name) for name in value["columns"]]
         return [dict(zip(names, row, strict=False)) if _fits(row, names) else row for row in value["data"]]
-    columns = [list(column.values()) if orient == Orient.COLUMNS else column for column in value.values()]
+    columns = [list(column.values()) if orient == "columns" else column for column in value.values()]
     return [dict(zip(value, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
