@@ -94,7 +94,6 @@ def _best(votes: list[object], columns: Columns, count: int) -> int:
 
 
 def convert_single(row: Row, columns: Columns, how: ConvertOptions) -> ScoredAnswer:
-    """Convert a row with one answer, which is paired with others to the same prompt."""
     if columns.label:
         if (label := columns.label.value(row)) is None:
             raise Rejection("missing_field")

@@ -12,15 +12,7 @@ from typing import Any
 
 from hubdpo.data.converters.cells import MISSING
 from hubdpo.data.converters.contract import Converter, ConvertOptions
-from hubdpo.data.converters.prompts import (
-    SYSTEM,
-    Prompt,
-    Reads,
-    prompt_group,
-    read_prompt,
-    read_prompt_of,
-    system_of,
-)
+from hubdpo.data.converters.prompts import SYSTEM, Prompt, Reads, prompt_group, read_prompt, read_prompt_of, system_of
 from hubdpo.data.pairs.example import (
     UNSCORED,
     PreferenceExample,

@@ -134,4 +134,4 @@ def _indices_name(folder: Path) -> str | None:
         return None
     members = [state.get(key) for key in ("_indices_files", "_indices_data_files")] if isinstance(state, dict) else []
     files = next(filter(None, members), [None])
-    return files[0]["filename"] if isinstance(files[0], dict) else files[0]
+    return files[0].get("filename", INDICES) if isinstance(files[0], dict) else files[0]

@@ -13,6 +13,7 @@ from typing import IO
 import numpy as np
 import orjson
 
+from hubdpo.data.converters.places import json_in
 from hubdpo.data.raw import rows
 from hubdpo.data.raw.rows import BOM, Block, RawRow, in_blocks
 from hubdpo.data.raw.text.encodings import is_utf8
@@ -125,10 +126,7 @@ def parse(line: int, text: bytes | memoryview) -> RawRow:
         if not is_utf8(data):
             return RawRow(line, None, "not_utf8", size, "the text is not UTF-8")
         repaired, repair = _repaired(data)
-        try:
-            value = orjson.loads(repaired) if repair else None
-        except orjson.JSONDecodeError:
-            value = None
+        value = json_in(repaired) if repair else None
         if type(value) is not dict:
             quotes = f", {PYTHON_DICT}" if data.lstrip().startswith(b"{'") else ""
             return RawRow(line, None, "malformed_line", size, where_malformed(problem) + quotes)

@@ -7,8 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import IO
 
-import orjson
-
+from hubdpo.data.converters.places import json_in
 from hubdpo.data.raw import rows
 from hubdpo.errors import DataError
 
@@ -81,10 +80,8 @@ def object_lists(stream: IO[bytes], name: str, most: int) -> dict[str, int]:
 
 
 def _text(quoted: bytes) -> str:
-    try:
-        return str(orjson.loads(quoted))
-    except orjson.JSONDecodeError:
-        return quoted.decode(errors="replace")
+    held = json_in(quoted)
+    return quoted.decode(errors="replace") if held is None else str(held)
 
 
 def _up_to_a_quote(stream: IO[bytes], in_string: bool, most: int) -> bytes:
