@@ -70,6 +70,12 @@ class Asked:
             raise PageError(400, f"`{name}` must be a whole number", "leave it out of the address")
         return int(text)
 
+    def rows(self, count: int, size: int) -> tuple[int, str | None, str | None]:
+        """Return the first of `count` rows on the page of `from`, and the addresses of the pages before and after."""
+        start = min(self.number("from", 0), max(count - 1, 0)) // size * size
+        before = self.here(**{"from": start - size or None}) if start else None
+        return start, before, self.here(**{"from": start + size}) if start + size < count else None
+
     def choice(self, name: str, choices: tuple[str, ...]) -> str:
         """Return a parameter that is one of the choices, "" if it is missing. Raise PageError 400 for another."""
         text = self.query.get(name, "")
@@ -98,6 +104,6 @@ class Tab:
     path: str
     label: str
     page: Callable[[Asked, Thing], Page | Answer]
-    fits: Callable[[Thing], bool]
+    fits: Callable[[Thing], bool] = lambda thing: True
     inside: str = ""
     """The path of the tab that is marked as open, for a page that has no label."""

@@ -1,29 +1,67 @@
-"""The pages of one thing: from an address below its base to the tab that answers it."""
+"""The pages of one thing: its tabs, and from an address below its base to the tab that answers it."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from hubdpo.loopback.http.wire import Answer
-from hubdpo.view.dataset.tabs import TABS as DATASET
-from hubdpo.view.hub.tabs import TABS as HUB
+from hubdpo.view.dataset.dropped import dropped
+from hubdpo.view.dataset.numbers import numbers
+from hubdpo.view.dataset.viewer import viewer
+from hubdpo.view.hub.discussions import discussions
+from hubdpo.view.hub.history import commit, commits
+from hubdpo.view.hub.hosted import Hosted
 from hubdpo.view.page import Asked, Page, PageError, Tab, known_problem
-from hubdpo.view.release.tabs import CARD
-from hubdpo.view.release.tabs import TABS as RELEASE
+from hubdpo.view.release.card import card
+from hubdpo.view.release.comparison import comparison
+from hubdpo.view.release.files import blob, download, picture, tree
+from hubdpo.view.release.sources import has_versions
+from hubdpo.view.release.versions import versions
 from hubdpo.view.render import html
-from hubdpo.view.run.tabs import TABS as RUN
+from hubdpo.view.run.answers import answers
+from hubdpo.view.run.curves import curves
+from hubdpo.view.run.options import options
+from hubdpo.view.run.pairs import pairs
 from hubdpo.view.thing import Thing
 
-TABS: tuple[Tab, ...] = (*DATASET, *RUN, *RELEASE, *HUB)
+CARD = "card"
+
+
+def is_dataset(thing: Thing) -> bool:
+    return thing.kind == "dataset"
+
+
+def is_run(thing: Thing) -> bool:
+    return thing.kind == "run"
+
+
+def is_hosted(thing: Thing) -> bool:
+    return isinstance(thing, Hosted)
+
+
+TABS = (
+    Tab("viewer", "Pairs", viewer, is_dataset),
+    Tab("dropped", "Dropped rows", dropped, is_dataset),
+    Tab("numbers", "Numbers", numbers, is_dataset),
+    Tab("curves", "Curves", curves, is_run),
+    Tab("pairs", "Held-out pairs", pairs, is_run),
+    Tab("answers", "Answers", answers, is_run),
+    Tab("options", "Options and warnings", options, is_run),
+    Tab(CARD, "Card", card, lambda thing: thing.has_card or is_hosted(thing)),
+    Tab("tree", "Files", tree),
+    Tab("blob", "", blob, inside="tree"),
+    Tab("versions", "Versions", versions, has_versions),
+    Tab("compare", "", comparison, has_versions, "versions"),
+    Tab("image", "", picture),
+    Tab("download", "", download, lambda thing: not is_hosted(thing)),
+    Tab("commits", "Commits", commits, is_hosted),
+    Tab("commit", "", commit, is_hosted, "commits"),
+    Tab("discussions", "Discussions", discussions, is_hosted),
+)
 FRAME: dict[str, Any] = {
-    "tabs": [],
-    "open_tab": None,
-    "crumbs": [],
-    "revision": None,
-    "account": None,
-    "is_private": False,
-}
-"""What base.html reads, for a page that leaves it out."""
+    "tabs": [], "open_tab": None, "crumbs": [], "revision": None, "account": None, "is_private": False,
+}  # fmt: skip
+"""What base.html reads, for a page that leaves it out; `account` is "" for a visitor of a Hub without a token."""
 
 
 def answer(asked: Asked, thing: Thing) -> Answer:
