@@ -43,21 +43,23 @@ class Thing:
     others: Sequence[Thing] = ()
     data: Thing | None = None
     """The dataset of a run, if it was given."""
-    _kept: Kept = field(default_factory=Kept)
-    _texts: Kept = field(default_factory=kept_texts)
-    _few: Kept = field(default_factory=lambda: Kept(FEW))
+    kept: Kept = field(default_factory=Kept)
+    texts: Kept = field(default_factory=kept_texts)
+    few: Kept = field(default_factory=lambda: Kept(FEW))
+    scope: str = ""
+    """Begins the names in `texts` and `few` where other things have the same."""
 
     def keep(self, name: str, make: Callable[[], Made]) -> Made:
         """Return what pages have made of the thing before, or make it: a snapshot never changes."""
-        return self._kept.take(name, make)
+        return self.kept.take(name, make)
 
     def keep_few(self, name: str, make: Callable[[], Made]) -> Made:
         """Do as `keep` for what visitors can ask for without an end: what was used last stays."""
-        return self._few.take(name, make)
+        return self.few.take(self.scope + name, make)
 
     def keep_text(self, name: str, make: Callable[[], Formatted]) -> Formatted:
         """Do as `keep` for formatted texts, of which the last ones shown stay."""
-        return self._texts.take(name, make)
+        return self.texts.take(self.scope + name, make)
 
     @cached_property
     def kind(self) -> Kind:

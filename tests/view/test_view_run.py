@@ -171,7 +171,7 @@ def test_a_long_log_is_thinned_and_keeps_its_extremes(tmp_path: Path) -> None:
     from hubdpo.view.run.panels import panel_of
     from hubdpo.view.run.state import Run
 
-    panel = panel_of("loss", [Run.of(thing)])
+    panel = panel_of("loss", [Run(thing)])
     assert panel is not None
     assert len(panel.curves[0].steps) == len(panel.curves[0].mean) <= 1_202
     assert (max(panel.curves[0].values), panel.curves[0].steps[-1]) == (9.5, 20_000)

@@ -25,18 +25,18 @@ def dropped(asked: Asked, thing: Thing) -> Page:
     reason = asked.choice("reason", tuple(manifest.funnel.dropped))
     source = asked.choice("source", tuple(source.name for source in manifest.sources))
     lines = thing.keep("dropped", lambda: Lines(thing)) if REJECTED_FILE in thing.snapshot.files else None
-    start = asked.number("from", 0) // ROWS * ROWS
     numbers = lines.matching(reason, source) if lines else np.zeros(0, np.int64)
+    sources = [each for each in manifest.sources if each.dropped]
+    start, before, after = asked.rows(len(numbers), ROWS)
     rows = lines.read(numbers[start : start + ROWS]) if lines else []
     return Page(
         "dropped.html", "Dropped rows",
         {
             "manifest": manifest, "reason": reason, "source": source, "steps": NEXT_STEPS,
             "has_lines": lines is not None, "all_lines": len(lines) if lines else 0, "rows": rows, "start": start,
-            "count": len(numbers), "file": REJECTED_FILE,
-            "sources": [source for source in manifest.sources if source.dropped],
-            "before": asked.here(**{"from": start - ROWS or None}) if start else None,
-            "after": asked.here(**{"from": start + ROWS}) if start + ROWS < len(numbers) else None,
+            "count": len(numbers), "file": REJECTED_FILE, "before": before, "after": after,
+            "reasons": {name: name for name in manifest.funnel.dropped}, "sources": sources,
+            "names": {each.name: each.name for each in sources},
         },
     )  # fmt: skip
 

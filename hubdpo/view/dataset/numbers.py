@@ -11,7 +11,7 @@ from hubdpo.view.dataset.dropped import manifest_of
 from hubdpo.view.dataset.index import Index
 from hubdpo.view.dataset.viewer import table_of
 from hubdpo.view.page import Asked, Page, PageError
-from hubdpo.view.plots import Colours, draw_svg
+from hubdpo.view.plots import THEMES, Colours, draw_svg
 from hubdpo.view.thing import Thing
 
 if TYPE_CHECKING:
@@ -30,20 +30,17 @@ def numbers(asked: Asked, thing: Thing) -> Page | Answer:
     table = table_of(thing)
     index = thing.keep("index", lambda: Index(table))
     index.wait(WAIT_S)
-    theme = {theme: _addresses(asked, theme) for theme in ("light", "dark")}
+    plots = {
+        theme: {name: asked.link("numbers", name, theme=theme, revision=asked.text("revision")) for name in DRAWN}
+        for theme in THEMES
+    }
     return Page(
         "numbers.html", "Numbers",
         {
-            "manifest": manifest, "funnel": _funnel(manifest), "index": index, "plots": theme, "extras": EXTRAS,
+            "manifest": manifest, "funnel": _funnel(manifest), "index": index, "plots": plots, "extras": EXTRAS,
             "lengths": _lengths(manifest), "problems": table.problems, "has_plots": bool(manifest.statistics),
         },
     )  # fmt: skip
-
-
-def _addresses(asked: Asked, theme: str) -> dict[str, str]:
-    return {
-        name: asked.link("numbers", name, theme=theme, revision=asked.text("revision")) for name in ("lengths", "turns")
-    }
 
 
 def _funnel(manifest: PrepareManifest) -> list[tuple[str, int, str]]:
@@ -69,7 +66,7 @@ def _lengths(manifest: PrepareManifest) -> list[tuple[str, str, dict[str, Any]]]
 
 
 def _plot(asked: Asked, manifest: PrepareManifest) -> Answer:
-    draw = {"lengths": _draw_lengths, "turns": _draw_turns}.get(asked.rest[1])
+    draw = DRAWN.get(asked.rest[1])
     if draw is None or len(asked.rest) > 2 or not manifest.statistics:
         raise PageError(404, "there is no such plot")
     return draw_svg(lambda figure, colours: draw(figure, colours, manifest.statistics), theme=asked.text("theme"))
@@ -100,3 +97,6 @@ def _draw_turns(figure: Figure, colours: Colours, statistics: dict[str, Any]) ->
     axes.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
     axes.locator_params(axis="x", integer=True, min_n_ticks=1)
     axes.legend(frameon=False, fontsize=9)
+
+
+DRAWN = {"lengths": _draw_lengths, "turns": _draw_turns}

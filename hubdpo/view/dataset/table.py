@@ -44,10 +44,10 @@ class Table:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot, self.ref = snapshot, snapshot.ref
-        self._files: dict[str, list[str]] = {}
+        self.files: dict[str, list[str]] = {}
         for name in sorted(snapshot.files):
             if match := SHARD.fullmatch(name):
-                self._files.setdefault(match["split"], []).append(name)
+                self.files.setdefault(match["split"], []).append(name)
         self.problems: dict[str, str] = {}
         self._footers: dict[str, Footer] = {}
         self._groups: dict[str, list[Group]] = {}
@@ -60,7 +60,7 @@ class Table:
             if (match := SHARD.fullmatch(name)) and name not in self._snapshot.files:
                 self.problems.setdefault(match["split"], f"`{name}` is missing, which prepare.json lists")
         found = {}
-        for split in sorted(self._files, key=lambda split: (split != "train", split)):
+        for split in sorted(self.files, key=lambda split: (split != "train", split)):
             try:
                 rows = sum(group.rows for group in self.groups(split))
             except (ArtefactError, FileNotFoundError) as problem:
@@ -77,14 +77,14 @@ class Table:
     @cached_property
     def columns(self) -> list[str]:
         """Names of the columns: the pair, tools if there are any, and columns of text."""
-        names: list[str] = self._footer(self._files[next(iter(self.splits))][0]).schema.names
+        names: list[str] = self._footer(self.files[next(iter(self.splits))][0]).schema.names
         return names
 
     def groups(self, split: str) -> list[Group]:
         """Return the row groups of a split, in order."""
         if split not in self._groups:
             found, start = [], 0
-            for file in self._files[split]:
+            for file in self.files[split]:
                 footer = self._footer(file).metadata
                 for number in range(footer.num_row_groups):
                     found.append(Group(file, number, start, footer.row_group(number).num_rows))

@@ -44,8 +44,9 @@ def viewer(asked: Asked, thing: Thing) -> Page:
     return Page(
         "viewer.html", "Pairs",
         {
-            "pairs": pairs, "part": part, "split": split, "splits": table.splits, "longer": LONGER,
-            "sources": [name for name, _ in _sources(thing, split)], "source_of": _source_of(thing, split),
+            "pairs": pairs, "part": part, "split": split, "last": max(table.splits[split] - 1, 0), "longer": LONGER,
+            "splits": {name: f"{name} ({rows:,})" for name, rows in table.splits.items()},
+            "sources": {name: name for name, _ in _sources(thing, split)}, "source_of": _source_of(thing, split),
             "problem": index.problem, "problems": table.problems,
             "address_of": lambda pair: _address(asked, pair.split, pair.number),
         },
@@ -80,14 +81,10 @@ def _wanted(asked: Asked, thing: Thing, split: str) -> Wanted:
 
 def _everything(asked: Asked, table: Table, split: str) -> Part:
     count = table.splits[split]
-    start = min(asked.number("from", 0), max(count - 1, 0)) // ROWS * ROWS
+    start, before, after = asked.rows(count, ROWS)
     stop = min(start + ROWS, count)
-    return Part(
-        list(range(start, stop)),
-        asked.here(**{"from": start - ROWS or None}) if start else None,
-        asked.here(**{"from": stop}) if stop < count else None,
-        f"rows {start:,} to {stop - 1:,} of {count:,}" if count else "no rows",
-    )
+    note = f"rows {start:,} to {stop - 1:,} of {count:,}" if count else "no rows"
+    return Part(list(range(start, stop)), before, after, note)
 
 
 def _matches(asked: Asked, table: Table, index: Index, split: str, wanted: Wanted) -> Part:
@@ -95,10 +92,7 @@ def _matches(asked: Asked, table: Table, index: Index, split: str, wanted: Wante
     backwards = "before" in asked.query
     start = min(asked.number("before" if backwards else "from", 0), count)
     found = find(table, index, split, wanted, start=start, count=ROWS, backwards=backwards)
-    if backwards:
-        before, after = found.at, start if start < count else None
-    else:
-        before, after = start or None, found.at
+    before, after = (found.at, start if start < count else None) if backwards else (start or None, found.at)
     return Part(
         found.rows,
         None if before is None else asked.here(before=before, **{"from": None}),

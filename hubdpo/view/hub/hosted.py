@@ -5,14 +5,13 @@ from __future__ import annotations
 import shutil
 import threading
 import weakref
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any, NamedTuple, cast
+from typing import IO, Any, cast
 
 from hubdpo.artefacts.formats.bounded import check_size
 from hubdpo.artefacts.formats.safetensors_header import read_tensors
@@ -22,23 +21,12 @@ from hubdpo.hub.snapshot import Shapes, Snapshot
 from hubdpo.loopback.http.wire import Refusal, User
 from hubdpo.loopback.reading import Read, Reading, Stored
 from hubdpo.loopback.storage.store import Repo
-from hubdpo.view.kept import Kept, Made
-from hubdpo.view.markdown import Formatted
+from hubdpo.view.kept import Kept
 from hubdpo.view.page import Asked, PageError
 from hubdpo.view.thing import FEW, Thing, kept_texts
 
 MOST_KEPT = 8
 """Snapshots kept with what their pages computed, the last ones used."""
-
-
-class Account(NamedTuple):
-    """The visitor of a page of a Hub, "" for one without a token."""
-
-    name: str
-
-    @classmethod
-    def of(cls, user: User | None) -> Account:
-        return cls(user.name if user else "")
 
 
 class StoredSnapshot(Snapshot):
@@ -118,33 +106,24 @@ class StoredSnapshot(Snapshot):
         return file.sha256 or file.blob
 
 
+def account_of(user: User | None) -> str:
+    return user.name if user else ""
+
+
 @dataclass(kw_only=True)
 class Hosted(Thing):
-    """A repo at a revision, for one visitor; `user` is None for a visitor without a token.
+    """A repo at a revision, for one visitor; `user` is None for a visitor without a token."""
 
-    `shelved` is the same commit for all visitors, who may read it alike.
-    """
-
-    shelved: Thing
     shelf: Shelf
     hub: Reading
     repo: Repo
     user: User | None
 
-    def keep(self, name: str, make: Callable[[], Made]) -> Made:
-        return self.shelved.keep(name, make)
-
-    def keep_few(self, name: str, make: Callable[[], Made]) -> Made:
-        return self.shelf.few.take(f"{self.repo.key} {name}", make)
-
-    def keep_text(self, name: str, make: Callable[[], Formatted]) -> Formatted:
-        return self.shelf.texts.take(f"{self.repo.key} {name}", make)
-
     def frame(self, asked: Asked) -> dict[str, Any]:
         owner, _, name = self.repo.id.partition("/")
         return {
             "crumbs": [("Hub", "/"), (owner, f"/{owner}"), (name, asked.link(revision=self.revision))],
-            "revision": self.revision, "is_private": self.repo.private, "account": Account.of(self.user),
+            "revision": self.revision, "is_private": self.repo.private, "account": account_of(self.user),
         }  # fmt: skip
 
     def get(self, *parts: str, **query: object) -> Read:
@@ -181,16 +160,8 @@ class Shelf:
     """The commits that pages asked for last, each with what pages have made of it, whoever asked."""
 
     def __init__(self) -> None:
-        self.few, self.texts = Kept(FEW), kept_texts()
-        self._kept: OrderedDict[tuple[object, ...], Thing] = OrderedDict()
-        self._guard = threading.Lock()
+        self.few, self.texts, self._things = Kept(FEW), kept_texts(), Kept(MOST_KEPT)
 
     def take(self, hub: Reading, repo: Repo, commit: str) -> Thing:
-        key = (repo.kind, repo.id, repo.created, commit)
-        with self._guard:
-            if key not in self._kept:
-                self._kept[key] = Thing(StoredSnapshot(hub, repo, commit), repo.id)
-            self._kept.move_to_end(key)
-            if len(self._kept) > MOST_KEPT:
-                self._kept.popitem(last=False)
-            return self._kept[key]
+        name = f"{repo.kind} {repo.id} {repo.created} {commit}"
+        return self._things.take(name, lambda: Thing(StoredSnapshot(hub, repo, commit), repo.id))

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from hubdpo.loopback.http.wire import User
 from hubdpo.loopback.reading import Reading
 from hubdpo.view.page import Asked, Page, PageError
-from hubdpo.view.release.files import next_of
+from hubdpo.view.release.files import next_cursor
 
 PAGE, FIRST = 50, 20
 """Repos on a page of one kind, and on a page of all kinds."""
@@ -18,7 +18,6 @@ SORTS = {"": "name", "lastModified": "last change", "createdAt": "age"}
 class Section(NamedTuple):
     """Repos of a kind, and the address of those that follow."""
 
-    kinds: str
     label: str
     repos: list[dict[str, Any]]
     more: str | None
@@ -71,9 +70,9 @@ def _section(
     is_all = asked.rest == (kinds,)
     read = hub.get(user, kinds, **query, limit=most, cursor=asked.text("cursor") if is_all else None)
     repos = [{**repo, "address": _address(kinds, repo["id"])} for repo in read.value]
-    cursor = next_of(read.headers).get("cursor")
+    cursor = next_cursor(read.headers)
     more = Asked("").link(kinds, **query, cursor=cursor) if cursor else None
-    return Section(kinds, KINDS[kinds], repos, more)
+    return Section(KINDS[kinds], repos, more)
 
 
 def _address(kinds: str, repo_id: str) -> str:

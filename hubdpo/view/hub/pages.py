@@ -9,7 +9,7 @@ from hubdpo.loopback.reading import Reading
 from hubdpo.loopback.storage.store import Repo
 from hubdpo.view import site
 from hubdpo.view.hub import lists
-from hubdpo.view.hub.hosted import Account, Hosted, Shelf
+from hubdpo.view.hub.hosted import Hosted, Shelf, account_of
 from hubdpo.view.page import Asked, Page, PageError
 from hubdpo.view.render import STATIC, html, static
 from hubdpo.view.server import refuse_other_sites
@@ -86,12 +86,13 @@ class HubPages:
         shelved = self._shelf.take(hub, repo, commit)
         named = revision if revision not in ("", "main") else None
         thing = Hosted(
-            shelved.snapshot, repo.id, named, shelved=shelved, shelf=self._shelf, hub=hub, repo=repo, user=request.user
-        )
+            shelved.snapshot, repo.id, named, kept=shelved.kept, texts=self._shelf.texts, few=self._shelf.few,
+            scope=f"{repo.key} ", shelf=self._shelf, hub=hub, repo=repo, user=request.user,
+        )  # fmt: skip
         return thing, rest
 
     def _shown(self, request: Request, page: Page, *crumbs: tuple[str, str]) -> Answer:
-        return html(page, {**site.FRAME, "crumbs": [("Hub", "/"), *crumbs], "account": Account.of(request.user)})
+        return html(page, {**site.FRAME, "crumbs": [("Hub", "/"), *crumbs], "account": account_of(request.user)})
 
     def _refused(self, request: Request, status: int, message: str, hint: str = "") -> Answer:
         if status == 401:

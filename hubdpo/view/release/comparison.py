@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hubdpo.hub.snapshot import Snapshot
 from hubdpo.release.changelog import changed_options
 from hubdpo.release.diff.diff import PARQUET, SAFETENSORS, Diff, compare, verify_release
 from hubdpo.release.diff.rows import RowPlaces, find_rows
-from hubdpo.view.dataset.table import SHARD, Table
+from hubdpo.view.dataset.table import Table
 from hubdpo.view.dataset.turns import MOST_SHOWN, Pair, pair_of
 from hubdpo.view.hub.hosted import Hosted, StoredSnapshot
 from hubdpo.view.page import Asked, Page, PageError
@@ -136,35 +137,23 @@ def _bytes_compared(old: Snapshot, new: Snapshot, ending: str) -> int:
 def _splits(snapshot: Snapshot) -> dict[str, list[Path]]:
     """Return local copies of the files of each split, in the order in which a Table numbers their rows."""
     folder = snapshot.fetch([name for name in snapshot.files if name.endswith(PARQUET)])
-    splits: dict[str, list[Path]] = {}
-    for name in sorted(snapshot.files):
-        if match := SHARD.fullmatch(name):
-            splits.setdefault(match["split"], []).append(folder / name)
-    return splits
+    return {split: [folder / name for name in names] for split, names in Table(snapshot).files.items()}
 
 
 def _rows(found: Compared, page: int) -> tuple[list[ShownRow], int]:
     """Return the rows of a page: changed ones first, then those removed, then those added; and how many there are."""
     places = found.places
     assert places
-    removed, added = len(places.removed), len(places.added)
-    count = len(places.changed) + removed + added
+    count = len(places.changed) + len(places.removed) + len(places.added)
+    every = chain(places.changed, ((row, None) for row in places.removed), ((None, row) for row in places.added))
     old, new = Table(found.old), Table(found.new)
-    rows = []
-    for number in range(page * ROWS, min((page + 1) * ROWS, count)):
-        before = after = None
-        if number < len(places.changed):
-            before, after = places.changed[number]
-        elif (number := number - len(places.changed)) < removed:
-            before = places.removed[number]
-        else:
-            after = places.added[number - removed]
-        rows.append(
-            _marked(
-                None if before is None else _pair(old, *places.before.place(int(before))),
-                None if after is None else _pair(new, *places.after.place(int(after))),
-            )
+    rows = [
+        _marked(
+            None if before is None else _pair(old, *places.before.place(int(before))),
+            None if after is None else _pair(new, *places.after.place(int(after))),
         )
+        for before, after in islice(every, page * ROWS, (page + 1) * ROWS)
+    ]
     return rows, count
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 from hubdpo.hub.snapshot import SHA256_DIGITS, FolderSnapshot
 from hubdpo.loopback.http.wire import CHUNK, Answer
@@ -41,7 +41,7 @@ class Entry(NamedTuple):
 
 
 def tree(asked: Asked, thing: Thing) -> Page:
-    path = _path(asked, thing, asked.rest)
+    path = _path(asked, thing)
     prefix = f"{path}/" if path else ""
     sizes = _sizes(thing, prefix)
     if path in thing.snapshot.files and not sizes:
@@ -120,16 +120,17 @@ def crumbs_of(asked: Asked, thing: Thing, path: str) -> list[tuple[str, str]]:
     ]
 
 
-def _path(asked: Asked, thing: Thing, rest: tuple[str, ...]) -> str:
+def _path(asked: Asked, thing: Thing) -> str:
     """Return the path in an address `PAGE/REVISION/PATH`. Raise PageError 404 for another revision than is shown."""
-    if len(rest) > 1 and rest[1] != revision_of(thing):
-        raise PageError(404, f"only {thing.revision or 'this folder'} is shown here", f"hubdpo view REPO@{rest[1]}")
-    return "/".join(part for part in rest[2:] if part)
+    revision, *parts = asked.rest[1:] or [revision_of(thing)]
+    if revision != revision_of(thing):
+        raise PageError(404, f"only {thing.revision or 'this folder'} is shown here", f"hubdpo view REPO@{revision}")
+    return "/".join(filter(None, parts))
 
 
 def _file(asked: Asked, thing: Thing) -> str:
     """Return the path of a file that the snapshot lists. Raise PageError 404, and 403 for a link to the outside."""
-    path = _path(asked, thing, asked.rest)
+    path = _path(asked, thing)
     if path not in thing.snapshot.files:
         raise PageError(404, f"there is no file `{path}` at {revision_of(thing)}")
     snapshot = thing.snapshot
@@ -181,11 +182,11 @@ def _hosted(asked: Asked, thing: Hosted, prefix: str, sizes: dict[str, int]) -> 
                 last.get("title", ""), last.get("id", ""), str(last.get("date", ""))[:10],
             )
         )  # fmt: skip
-    cursor = next_of(read.headers).get("cursor")
+    cursor = next_cursor(read.headers)
     return entries, asked.here(cursor=cursor) if cursor else None
 
 
-def next_of(headers: dict[str, str]) -> dict[str, str]:
-    """Return the parameters of the next page of a list, by its `Link` header."""
+def next_cursor(headers: dict[str, str]) -> str | None:
+    """Return where the next page of a list begins, by its `Link` header."""
     match = re.search(r'<([^>]*)>; rel="next"', headers.get("Link", ""))
-    return {name: values[0] for name, values in parse_qs(urlsplit(match[1]).query).items()} if match else {}
+    return dict(parse_qsl(urlsplit(match[1]).query)).get("cursor") if match else None

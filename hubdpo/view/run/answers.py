@@ -10,7 +10,7 @@ from hubdpo.artefacts.manifests.evaluation import EvalReport
 from hubdpo.artefacts.manifests.manifest import EVAL_FILE
 from hubdpo.cards.model.judged import OUTCOMES
 from hubdpo.console import counted
-from hubdpo.view.dataset.turns import Pair, pair_of
+from hubdpo.view.dataset.turns import pair_of
 from hubdpo.view.page import Asked, Page, PageError
 from hubdpo.view.run.state import Run, chosen_run
 from hubdpo.view.thing import Thing
@@ -41,19 +41,6 @@ class Fixed(NamedTuple):
     @property
     def is_same(self) -> bool:
         return self.base == self.adapter
-
-
-class HeldOut(NamedTuple):
-    """Both answers to a held-out prompt, as a pair of turns, and what is told of each."""
-
-    row: int
-    pair: Pair
-    facts: dict[str, list[str]]
-    """By model: words for its chips."""
-    outcome: str
-    said: list[str]
-    """What the judge said, in both orders."""
-    is_same: bool
 
 
 def answers(asked: Asked, thing: Thing) -> Page:
@@ -87,14 +74,13 @@ def _held_out(asked: Asked, run: Run) -> dict[str, Any]:
         fits = [each for each in all_of_them if each.row == asked.number("row", 0)]
         if not fits:
             raise PageError(404, f"row {asked.number('row', 0):,} was not answered", "")
-    start = min(asked.number("from", 0), max(len(fits) - 1, 0)) // ROWS * ROWS
+    start, before, after = asked.rows(len(fits), ROWS)
     return {
         "shown": [_shown(each, text=text, whole=is_one) for each in fits[start : start + ROWS]],
         "has_held_out": bool(all_of_them), "is_one": is_one,
         "note": f"{counted(len(fits), 'prompt')} of {len(all_of_them):,}",
-        "chosen": chosen, "only": {name: (label, sum(map(fit, all_of_them))) for name, (label, fit) in only.items()},
-        "before": asked.here(**{"from": start - ROWS or None}) if start else None,
-        "after": asked.here(**{"from": start + ROWS}) if start + ROWS < len(fits) else None,
+        "only": {name: f"{label} ({sum(map(fit, all_of_them)):,})" for name, (label, fit) in only.items()},
+        "chosen": chosen, "before": before, "after": after,
         "address_of": lambda row: asked.link("answers", row=row, run=asked.text("run")),
     }  # fmt: skip
 
@@ -112,17 +98,18 @@ def _is_other(each: Answered, said: Said) -> bool:
     return bool(each.language and said.language and each.language != said.language)
 
 
-def _shown(each: Answered, *, text: str, whole: bool) -> HeldOut:
+def _shown(each: Answered, *, text: str, whole: bool) -> dict[str, object]:
+    """Return both answers to a held-out prompt, as a pair of turns, and what is told of each."""
     sides = [[{"role": "assistant", "content": said.text}] for said in (each.base, each.adapter)]
     row = {"prompt": each.prompt, "chosen": sides[0], "rejected": sides[1], "tools": each.tools}
     verdict = each.verdict
-    return HeldOut(
-        each.row, pair_of("test", each.row, row, text=text, whole=whole),
-        {"base": _facts(each, each.base), "adapter": _facts(each, each.adapter)},
-        OUTCOMES[verdict.outcome] if verdict is not None else "",
-        [said for said in (verdict.base_first, verdict.adapter_first) if said] if verdict is not None else [],
-        each.base.text == each.adapter.text,
-    )  # fmt: skip
+    return {
+        "row": each.row, "pair": pair_of("test", each.row, row, text=text, whole=whole),
+        "facts": {"base": _facts(each, each.base), "adapter": _facts(each, each.adapter)},
+        "outcome": OUTCOMES[verdict.outcome] if verdict is not None else "",
+        "said": list(filter(None, (verdict.base_first, verdict.adapter_first))) if verdict is not None else [],
+        "is_same": each.base.text == each.adapter.text,
+    }  # fmt: skip
 
 
 def _facts(each: Answered, said: Said) -> list[str]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from hubdpo.artefacts.manifests.evaluation import EvalReport
-from hubdpo.cards.results import interval, percent, verdict
+from hubdpo.cards.results import interval, percent
 from hubdpo.console import counted, duration
 from hubdpo.loopback.http.wire import Answer
 from hubdpo.view.page import Asked, Page, PageError
@@ -21,16 +20,6 @@ from hubdpo.view.thing import Thing
 
 LINES = 20
 """Lines of the log on a page."""
-
-
-@dataclass(frozen=True)
-class Picture:
-    name: str
-    title: str
-    words: str
-    """What a reader who does not see the picture is told."""
-    light: str
-    dark: str
 
 
 def curves(asked: Asked, thing: Thing) -> Page | Answer:
@@ -59,25 +48,25 @@ def _plot(asked: Asked, runs: Sequence[Run]) -> Answer:
     return picture(panel, asked.choice("theme", tuple(THEMES)) or "light")
 
 
-def _picture(asked: Asked, name: str, panel: Panel, runs: Sequence[Run]) -> Picture:
+def _picture(asked: Asked, name: str, panel: Panel, runs: Sequence[Run]) -> dict[str, str]:
     # another address once there is more to see, so that the browser asks for it
     lines = sum(run.log.count for run in runs)
-    light, dark = (
-        asked.link("curves", name, theme=theme, at=lines, revision=asked.text("revision")) for theme in THEMES
-    )
+    addresses = {
+        theme: asked.link("curves", name, theme=theme, at=lines, revision=asked.text("revision")) for theme in THEMES
+    }
     ends = [
         f"{curve.words} {number(curve.values[0])} at step {curve.steps[0]:,.0f}, "
         f"{number(curve.values[-1])} at step {curve.steps[-1]:,.0f}"
         for curve in panel.curves
         if curve.values
     ]
-    return Picture(name, panel.title, f"{panel.title}: {'; '.join(ends)}", light, dark)
+    return {"name": name, "title": panel.title, "words": f"{panel.title}: {'; '.join(ends)}", **addresses}
 
 
 def facts_of(run: Run) -> list[tuple[str, str]]:
     """Return (value, what it is) of how far a run is and what came out."""
     manifest, report = run.manifest, run.snapshot.evaluation
-    facts = [(f"{run.step:,}" + (f" of {run.planned:,}" if run.planned else ""), "steps")]
+    facts = [(run.steps, "steps")]
     if (seconds := run.seconds_left) is not None:
         facts.append((duration(seconds), "left"))
     if run.status == "complete" and manifest is not None and manifest.train_seconds is not None:
@@ -109,36 +98,22 @@ def _side_by_side(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """Return a row of the table of runs for each."""
     rows = []
     for run in runs:
-        report, manifest = run.snapshot.evaluation, run.manifest
+        report = run.snapshot.evaluation
         rows.append({
             "run": run,
-            "steps": f"{run.step:,}" + (f" of {run.planned:,}" if run.planned else ""),
+            "steps": run.steps,
             "loss": run.log.last("loss"), "held_out_loss": run.log.last("eval_loss"),
             "accuracy": interval(report.reward_accuracy) if report else None,
             "margin": report.reward_margin if report else None,
             "likelihood": interval(report.adapter_accuracy) if report else None,
             "base": interval(report.base_accuracy) if report else None,
-            "verdict": verdict(report) if report else "",
             "pairs": report.pairs if report else None,
-            "rank": manifest.selection.rank if manifest and manifest.selection else None,
         })  # fmt: skip
     return rows
 
 
-@dataclass(frozen=True)
-class LogTable:
-    """Lines of the log, the newest first: `kinds` are (value, label) of which `kind` is shown."""
-
-    kinds: list[tuple[str, str]]
-    kind: str
-    names: list[str]
-    rows: list[list[str]]
-    note: str
-    before: str | None
-    after: str | None
-
-
-def _table(asked: Asked, log: Log) -> LogTable | None:
+def _table(asked: Asked, log: Log) -> dict[str, object] | None:
+    """Return lines of the log, the newest first: `kinds` are (value, label) of which `kind` is shown."""
     sets = [match[1] for name in log.names if (match := ACCURACY.fullmatch(name))]
     kinds = [("", "training", ""), ("held-out", "held-out", "eval_"), *((name, name, f"eval_{name}_") for name in sets)]
     kinds = [each for each in kinds if len(log.lines_with(f"{each[2]}loss"))]
@@ -147,7 +122,7 @@ def _table(asked: Asked, log: Log) -> LogTable | None:
     asked_for = asked.text("lines")
     kind, _, prefix = next((each for each in kinds if each[0] == asked_for), kinds[0])
     lines = log.lines_with(f"{prefix}loss")
-    start = min(asked.number("from", 0), max(len(lines) - 1, 0)) // LINES * LINES
+    start, before, after = asked.rows(len(lines), LINES)
     numbers = [lines[-1 - at] for at in range(start, min(start + LINES, len(lines)))]
     shown_lines = [log.line(number) for number in numbers]
     there = {name for line in shown_lines for name in line}
@@ -156,13 +131,13 @@ def _table(asked: Asked, log: Log) -> LogTable | None:
         for name in log.names
         if name in there and (not prefix or name in (STEP, SECONDS, "epoch") or name.startswith(prefix))
     ]
-    return LogTable(
-        [(value, label) for value, label, _ in kinds], kind, [name.removeprefix(prefix) for name in names],
-        [[number(line[name]) if name in line else "" for name in names] for line in shown_lines],
-        f"lines {start + 1:,} to {start + len(numbers):,} of {len(lines):,}, the newest first",
-        asked.here(**{"from": start - LINES or None}) if start else None,
-        asked.here(**{"from": start + LINES}) if start + LINES < len(lines) else None,
-    )  # fmt: skip
+    return {
+        "kinds": [(value, label) for value, label, _ in kinds], "kind": kind,
+        "names": [name.removeprefix(prefix) for name in names],
+        "rows": [[number(line[name]) if name in line else "" for name in names] for line in shown_lines],
+        "note": f"lines {start + 1:,} to {start + len(numbers):,} of {len(lines):,}, the newest first",
+        "before": before, "after": after,
+    }  # fmt: skip
 
 
 def number(value: float) -> str:

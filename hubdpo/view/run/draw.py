@@ -63,22 +63,12 @@ def _draw_curve(axes: Axes, curve: Curve, colours: Colours) -> None:
             zorder=3, marker="o", markersize=4 if len(curve.steps) < FEW else 2, markerfacecolor=colours.ground,
         )  # fmt: skip
         return
-    marker = "." if len(curve.steps) == 1 else None  # a line of one point cannot be seen
     if curve.mean:
         axes.plot(curve.steps, curve.values, color=colour, linestyle=style, linewidth=0.7, alpha=0.35)
-        axes.plot(
-            curve.steps, curve.mean, color=colour, linestyle=style, linewidth=1.6, label=curve.label or None, zorder=2
-        )
-    else:
-        axes.plot(
-            curve.steps,
-            curve.values,
-            color=colour,
-            linestyle=style,
-            marker=marker,
-            linewidth=1.4,
-            label=curve.label or None,
-        )
+    axes.plot(
+        curve.steps, curve.mean or curve.values, color=colour, linestyle=style, linewidth=1.6 if curve.mean else 1.4,
+        label=curve.label or None, marker="." if len(curve.steps) == 1 else None,  # a line of one point cannot be seen
+    )  # fmt: skip
 
 
 def _drawable(values: tuple[float, ...]) -> tuple[float, ...]:

@@ -15,7 +15,6 @@ from hubdpo.artefacts.formats.bounded import parse_json
 from hubdpo.artefacts.manifests.manifest import METRICS_FILE
 from hubdpo.errors import ArtefactError
 from hubdpo.hub.snapshot import Snapshot
-from hubdpo.view.thing import Thing
 
 LARGEST = 256_000_000
 """Bytes of a file that is read: some 300,000 lines. A file in a repo may come from anybody."""
@@ -195,7 +194,3 @@ class LogFile:
                 self._file = (status.st_ino, status.st_size)
                 self._log.read_on(stream)
             return self._log
-
-
-def log_of(thing: Thing, snapshot: Snapshot) -> Log:
-    return thing.keep("log", LogFile).now(snapshot)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from hubdpo.artefacts.folders.run_folder import train_again
@@ -17,6 +16,7 @@ from hubdpo.config.base import Config, flag_of
 from hubdpo.console import duration
 from hubdpo.view.page import Asked, Page
 from hubdpo.view.run.log import STEP, Log
+from hubdpo.view.run.panels import moves_losses
 from hubdpo.view.run.state import Run, chosen_run, manifest_of
 from hubdpo.view.thing import Thing
 
@@ -33,15 +33,6 @@ class Option(NamedTuple):
     default: str | None
     """None where it is the value itself."""
     help: str
-
-
-@dataclass(frozen=True)
-class Warned:
-    """A sentence for the page; `kind` is `began`, `warning`, `failed`, `stopped`, or `note` for what metrics tell."""
-
-    kind: str
-    text: str
-    hint: str = ""
 
 
 def options(asked: Asked, thing: Thing) -> Page:
@@ -76,11 +67,9 @@ def _command(run: Run, manifest: RunManifest) -> str | None:
 def grouped(manifest: RunManifest) -> dict[str, list[Option]]:
     """Return the options by the heading of their group in `--help`."""
     fields = TrainConfig.model_fields
-    panels = {
-        name: panel for model in TrainConfig.__mro__ if issubclass(model, Config) and (panel := model.panel)
-        for name in model.__annotations__ if name in fields
-    }  # fmt: skip
-    groups: dict[str, list[Option]] = {panel: [] for panel in panels.values()}
+    groups: dict[str, list[Option]] = {
+        str(model.panel): [] for model in TrainConfig.__mro__ if issubclass(model, Config) and model.panel
+    }
     for name, value in manifest.config.items():
         field = fields.get(name)
         default = field.get_default(call_default_factory=True) if field is not None else None
@@ -88,7 +77,7 @@ def grouped(manifest: RunManifest) -> dict[str, list[Option]]:
         option = Option(
             flag_of(name), shown(value), None if is_default else shown(default), (field and field.description) or ""
         )
-        groups.setdefault(panels.get(name, OTHERS), []).append(option)
+        groups.setdefault((name in fields and TrainConfig.panel_of(name)) or OTHERS, []).append(option)
     return {panel: of for panel, of in groups.items() if of}
 
 
@@ -145,11 +134,13 @@ def _facts(run: Run, manifest: RunManifest) -> list[tuple[str, str]]:
     return facts
 
 
-def warned(run: Run, manifest: RunManifest) -> list[Warned]:
-    """Return what the run said, and what its record and metrics tell; the latter also of runs of earlier versions."""
-    told = [Warned(entry.kind, entry.text, entry.hint) for entry in run.journal]
-    known = {each.text for each in told}
-    return [*told, *(Warned("note", text) for text in _from_the_record(run, manifest) if text not in known)]
+def warned(run: Run, manifest: RunManifest) -> list[tuple[str, str, str]]:
+    """Return (kind, text, hint) of what the run said, and as `note` what its record and metrics tell.
+
+    Runs of earlier versions did not say the latter.
+    """
+    known = {entry.text for entry in run.journal}
+    return [*run.journal, *(("note", text, "") for text in _from_the_record(run, manifest) if text not in known)]
 
 
 def _from_the_record(run: Run, manifest: RunManifest) -> Iterator[str]:
@@ -161,33 +152,18 @@ def _from_the_record(run: Run, manifest: RunManifest) -> Iterator[str]:
     if sentence := stops_elsewhere(manifest):
         yield sentence
     yield from Account(Counter(manifest.tokenization)).remarks()
-    yield from run.thing.keep("notes", _Notes).of(run.log, manifest)
-
-
-class _Notes:
-    """What the metrics tell, which is found again once there are more lines."""
-
-    def __init__(self) -> None:
-        self._count, self._notes = -1, list[str]()
-
-    def of(self, log: Log, manifest: RunManifest) -> list[str]:
-        if self._count != log.count:
-            self._notes, self._count = list(_from_the_metrics(log, manifest)), log.count
-        return self._notes
+    yield from run.thing.keep(f"notes {run.log.count}", lambda: _from_the_metrics(run.log, manifest))
 
 
 def _from_the_metrics(log: Log, manifest: RunManifest) -> list[str]:
     from hubdpo.training.run.advice import explain_metrics
 
-    config = TrainConfig.model_construct(**{
-        name: manifest.config.get(name) for name in ("margin_columns", "weight_column", "use_weighting", "loss_weights")
-    })  # fmt: skip
     losses, rate = manifest.config.get("loss_type"), manifest.config.get("learning_rate")
     if not isinstance(losses, list) or not isinstance(rate, (int, float)):
         return []
     return explain_metrics(
         _lines(log, until=manifest.chosen.step if manifest.chosen else None), losses=losses,
-        moved=config.moves_losses, learning_rate=rate, test_pairs=manifest.test_pairs,
+        moved=moves_losses(manifest.config), learning_rate=rate, test_pairs=manifest.test_pairs,
     )  # fmt: skip
 
 
@@ -197,5 +173,4 @@ def _lines(log: Log, until: int | None) -> list[dict[str, float]]:
     for name in READ_BY_NOTES:
         for number, value in zip(*log.column(name), strict=True):
             lines.setdefault(number, {})[name] = value
-    found: Iterable[dict[str, float]] = (lines[number] for number in sorted(lines))
-    return [line for line in found if until is None or line[STEP] <= until]
+    return [line for _, line in sorted(lines.items()) if until is None or line[STEP] <= until]

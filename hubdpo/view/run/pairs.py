@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from hubdpo.view.dataset.turns import Pair, pair_of
 from hubdpo.view.dataset.viewer import table_of
 from hubdpo.view.page import Asked, Page, PageError
 from hubdpo.view.run.data import Data, data_of
-from hubdpo.view.run.scores import MEASURES, ORDERS, OUTCOMES, Scored, Scores, scores_of
+from hubdpo.view.run.scores import MEASURES, ORDERS, OUTCOMES, Scores, scores_of
 from hubdpo.view.run.state import Run, chosen_run, manifest_of
 from hubdpo.view.thing import Thing
 
@@ -24,17 +23,6 @@ ROWS = 10
 SEARCH_S = 2.0
 """Longest time that a search of the texts takes."""
 SPLIT = "test"
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A pair: its row in the test split, its scores, and its text if the dataset can be read."""
-
-    row: int
-    tokens: tuple[int, int]
-    scores: list[Scored]
-    reward: float
-    pair: Pair | None
 
 
 def pairs(asked: Asked, thing: Thing) -> Page:
@@ -64,22 +52,20 @@ def pairs(asked: Asked, thing: Thing) -> Page:
         note = f"{counted(len(places), 'pair')} of {len(scores):,}"
         if unread:
             note += f"; {unread:,} rows were not searched in {SEARCH_S:g} seconds"
-    start = 0 if is_one else min(asked.number("from", 0), max(len(places) - 1, 0)) // ROWS * ROWS
+    start, before, after = asked.rows(len(places), ROWS)
     part = places[start : start + ROWS].tolist()
     texts = _texts(data.thing, [int(scores.columns["row"][place]) for place in part], text=text, whole=is_one)
     return Page(
         "pairs.html", "Held-out pairs",
         {
-            "run": run, "runs": runs, "manifest": manifest, "note": note, "is_one": is_one, "start": start,
+            "run": run, "runs": runs, "manifest": manifest, "note": note, "is_one": is_one,
             "shown": [_shown(scores, place, measure, pair) for place, pair in zip(part, texts, strict=True)],
             "measure": measure, "measures": MEASURES, "order": order, "orders": ORDERS, "outcome": outcome,
             "outcomes": {
-                name: (label, int(scores.with_outcome(name, measure).sum())) for name, label in OUTCOMES.items()
+                name: f"{label} ({scores.with_outcome(name, measure).sum():,})" for name, label in OUTCOMES.items()
             },
             "why": data.why, "is_asked": data.is_asked, "can_search": data.thing is not None, "beta": scores.beta,
-            "before": asked.here(**{"from": start - ROWS or None}) if start else None,
-            "after": asked.here(**{"from": start + ROWS}) if start + ROWS < len(places) else None,
-            "address_of": lambda row: asked.here(row=row, **{"from": None}),
+            "before": before, "after": after, "address_of": lambda row: asked.here(row=row, **{"from": None}),
             "in_dataset": _in_dataset(asked, manifest, data),
         },
     )  # fmt: skip
@@ -98,11 +84,10 @@ def _why_none(run: Run) -> tuple[str, str]:
     return "this run has no scores of its pairs: an earlier version of hubdpo kept none, or it has not ended", again
 
 
-def _shown(scores: Scores, place: int, measure: str, pair: Pair | None) -> Shown:
-    tokens = int(scores.columns["chosen_tokens"][place]), int(scores.columns["rejected_tokens"][place])
-    return Shown(
-        int(scores.columns["row"][place]), tokens, scores.at(place, measure), float(scores.rewards[place]), pair
-    )
+def _shown(scores: Scores, place: int, measure: str, pair: Pair | None) -> dict[str, object]:
+    row, *tokens = (int(scores.columns[name][place]) for name in ("row", "chosen_tokens", "rejected_tokens"))
+    reward = float(scores.rewards[place])
+    return {"row": row, "tokens": tokens, "scores": scores.at(place, measure), "reward": reward, "pair": pair}
 
 
 def _texts(data: Thing | None, rows: list[int], *, text: str, whole: bool) -> list[Pair | None]:

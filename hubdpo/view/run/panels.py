@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -120,12 +120,16 @@ def _logged(run: Run, key: str, held_out: bool) -> list[tuple[str, str]]:
     return [("training", key), ("held-out", f"eval_{key}"), *((name, f"eval_{name}_{key}") for name in sets)]
 
 
+def moves_losses(config: Mapping[str, object]) -> bool:
+    """Tell from the options of a run whether weights or margins move the losses, as TrainConfig does."""
+    return any(config.get(name) for name in ("margin_columns", "weight_column", "use_weighting", "loss_weights"))
+
+
 def _starts_at_ln_2(manifest: RunManifest | None) -> bool:
     """Tell whether the loss is ln 2 where the adapter does not tell the answers apart."""
     config = manifest.config if manifest is not None else {}
-    moved = any(config.get(name) for name in ("margin_columns", "weight_column", "use_weighting", "loss_weights"))
     losses = config.get("loss_type", [])
-    return not moved and isinstance(losses, list) and len(losses) == 1 and losses[0] in START_AT_LN_2
+    return not moves_losses(config) and isinstance(losses, list) and len(losses) == 1 and losses[0] in START_AT_LN_2
 
 
 Points = tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]

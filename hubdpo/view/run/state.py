@@ -18,7 +18,7 @@ from hubdpo.artefacts.manifests.sweep import SweepManifest
 from hubdpo.errors import ArtefactError
 from hubdpo.hub.snapshot import FolderSnapshot, Snapshot
 from hubdpo.view.page import Asked, PageError
-from hubdpo.view.run.log import SPEED, Log, log_of
+from hubdpo.view.run.log import SPEED, Log, LogFile
 from hubdpo.view.thing import Thing
 
 LIVE_S, IDLE_S = 2, 10
@@ -31,12 +31,10 @@ class Run:
     """A run at the moment at which a page was asked for. A folder is read anew, since a run writes to it."""
 
     thing: Thing
-    snapshot: Snapshot
 
-    @classmethod
-    def of(cls, thing: Thing) -> Run:
-        folder = folder_of(thing)
-        return cls(thing, FolderSnapshot(folder, all_files=True) if folder is not None else thing.snapshot)
+    @cached_property
+    def snapshot(self) -> Snapshot:
+        return FolderSnapshot(self.folder, all_files=True) if self.folder is not None else self.thing.snapshot
 
     @property
     def title(self) -> str:
@@ -52,7 +50,7 @@ class Run:
 
     @cached_property
     def log(self) -> Log:
-        return log_of(self.thing, self.snapshot)
+        return self.thing.keep("log", LogFile).now(self.snapshot)
 
     @cached_property
     def journal(self) -> Sequence[Entry]:
@@ -67,6 +65,10 @@ class Run:
     def planned(self) -> int | None:
         """All steps of the run; None where its version did not write them down."""
         return self.manifest.planned_steps if self.manifest is not None else None
+
+    @property
+    def steps(self) -> str:
+        return f"{self.step:,}" + (f" of {self.planned:,}" if self.planned else "")
 
     @cached_property
     def status(self) -> Status:
@@ -122,22 +124,22 @@ def runs_of(thing: Thing) -> list[Run]:
 
 
 def _runs_in(thing: Thing) -> list[Run]:
-    if not _is_sweep(thing):
-        return [Run.of(thing)]
-    folder = Path(thing.snapshot.ref)  # a folder, as sweeps are not published
+    if (folder := _sweep_of(thing)) is None:
+        return [Run(thing)]
     manifest = SweepManifest.read(folder / SWEEP_FILE)
     begun = [run.name for run in manifest.in_order if _has_begun(folder / run.name)]
-    return [Run.of(thing.keep(f"run {name}", functools.partial(_swept, folder / name, thing.data))) for name in begun]
+    return [Run(thing.keep(f"run {name}", functools.partial(_swept, folder / name, thing.data))) for name in begun]
 
 
-def _is_sweep(thing: Thing) -> bool:
+def _sweep_of(thing: Thing) -> Path | None:
+    """Return the folder of a sweep, which is never in a repo."""
     folder = folder_of(thing)
-    return folder is not None and is_sweep(folder)
+    return folder if folder is not None and is_sweep(folder) else None
 
 
 def look_again(thing: Thing, runs: Sequence[Run]) -> int | None:
     """Return after how many seconds an open page looks again, None where nothing will change."""
-    sweeps = [folder for each in (thing, *thing.others) if _is_sweep(each) and (folder := folder_of(each)) is not None]
+    sweeps = filter(None, map(_sweep_of, (thing, *thing.others)))
     if any(run.is_live for run in runs) or any(map(is_worked_in, sweeps)):
         return LIVE_S
     return IDLE_S if any(run.status in ("stopped", "failed") and run.folder is not None for run in runs) else None
