@@ -7,6 +7,7 @@ from typing import Any
 
 from hubdpo.artefacts.manifests.evaluation import Ranking
 from hubdpo.artefacts.manifests.intervals import Accuracy, Interval
+from hubdpo.artefacts.manifests.judged import Rate
 from hubdpo.console import counted
 
 Row = tuple[str, ...]
@@ -32,12 +33,8 @@ def result_rows(report: Ranking, *, beta: float | None) -> list[Row]:
 
     `beta` is None where no loss compared with the base: then there is no implicit reward.
     """
-    change = report.adapter_margin - report.base_margin
-    margins = (
-        f"{report.base_margin:+.4f}",
-        f"{report.adapter_margin:+.4f}",
-        around(f"{change:+.4f}", report.margin_gain),
-    )
+    margins = report.base_margin, report.adapter_margin, report.adapter_margin - report.base_margin
+    base_margin, adapter_margin, change = (f"{margin:+.4f}" for margin in margins)
     rewards = around(f"{report.reward_margin:+.4f}", report.reward_interval)
     longer = interval(report.longer_answer_accuracy)
     rows = [
@@ -49,7 +46,7 @@ def result_rows(report: Ranking, *, beta: float | None) -> list[Row]:
         ),
         _shares("… summed over the answer", report.base_summed_accuracy, report.adapter_summed_accuracy),
         _shares("… length-balanced", report.balanced("base"), report.balanced("adapter")),
-        ("mean margin, nats per token", *margins),
+        ("mean margin, nats per token", base_margin, adapter_margin, around(change, report.margin_gain)),
         ("always picking the longer answer", longer, longer, ""),
     ]
     if beta is not None:
@@ -91,7 +88,7 @@ def probability(p: float) -> str:
     return f"{p:.3f}".rstrip("0").rstrip(".") if p >= 0.001 else f"{p:.0e}"
 
 
-def interval(accuracy: Accuracy) -> str:
+def interval(accuracy: Accuracy | Rate) -> str:
     return f"{percent(accuracy.value)} ({100 * accuracy.low:.1f}–{100 * accuracy.high:.1f})"
 
 

@@ -30,7 +30,7 @@ from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.cards.lint.adapter_fields import readable_fields
 from hubdpo.cards.lint.finding import Finding
-from hubdpo.cards.lint.lint import Beside, lint_card
+from hubdpo.cards.lint.lint import lint_card
 from hubdpo.cards.model.programs import Program, programs
 from hubdpo.cards.model.serving import WEIGHTS, Adapter, problems
 from hubdpo.config.repo_id import is_repo_id
@@ -234,7 +234,7 @@ def _card(snapshot: Snapshot, kind: Kind) -> tuple[list[Finding], dict[str, Any]
         text = snapshot.read(CARD_FILE).decode("utf-8", "replace")
     except ArtefactError as problem:
         return [Finding(CARD_FILE, problem.message.removeprefix(f"`{CARD_FILE}` "), problem.hint)], {}
-    return lint_card(text, Beside(kind, {name: snapshot.path(name) for name in snapshot.files})), fields(text)
+    return lint_card(text, kind, {name: snapshot.path(name) for name in snapshot.files}), fields(text)
 
 
 def _stated_rows(about: Mapping[str, Any]) -> tuple[dict[str, int] | None, list[str] | None]:

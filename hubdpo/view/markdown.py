@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from html import escape
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import nh3
 from markdown_it import MarkdownIt
@@ -45,7 +45,7 @@ WITH_CONTENT = {"script", "style", "title", "textarea", "noscript", "svg", "math
 VOID = {"br", "hr", "img", "input", "meta", "link", "source", "wbr", "col", "area", "base", "embed", "track"}
 """Elements that no end tag closes."""
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)")
-_ADDRESS = re.compile(r"https?://[^\s<>\"'`]*[^\s<>\"'`.,;:!?*_~)\]]")
+_ADDRESS = re.compile(r"(https?://[^\s<>\"'`]*[^\s<>\"'`.,;:!?*_~)\]])")
 _TASK = re.compile(r"\[([ xX])\] ")
 _PICTURE_OR_LINK = re.compile(r'<(/?)(a|img)((?: [a-z]+(?:="[^"]*")?)*)>')
 _ATTRIBUTE = re.compile(r' ([a-z]+)="([^"]*)"')
@@ -69,9 +69,8 @@ class Formatted(NamedTuple):
 
 def format_markdown(text: str, targets: Targets) -> Formatted:
     """Turn Markdown with raw HTML into markup for a page."""
-    part = (
-        text if len(text) <= MOST_CHARACTERS else text[:MOST_CHARACTERS].rpartition("\n")[0] or text[:MOST_CHARACTERS]
-    )
+    most = text[:MOST_CHARACTERS]
+    part = text if most == text else most.rpartition("\n")[0] or most
     html = _parser(True).render(part)
     if _depth(html) > DEEPEST:
         html = _parser(False).render(part)
@@ -150,16 +149,13 @@ def _changed(tokens: Sequence[Token]) -> None:
         if style := token.attrs.pop("style", None):  # `text-align:right`
             token.attrs["align"] = str(style).rpartition(":")[2]
         if token.type == "heading_open":
-            token.attrs["id"] = ANCHOR + _slug(_words(tokens[place + 1]), seen)
+            said = (part.content for part in tokens[place + 1].children or () if part.type in ("text", "code_inline"))
+            token.attrs["id"] = ANCHOR + _slug("".join(said), seen)
         if token.type == "inline" and token.children:
             if place > 1 and tokens[place - 2].type == "list_item_open" and (task := _TASK.match(token.content)):
                 first = token.children[0]
                 first.content = ("☐ " if task[1] == " " else "☑ ") + first.content[len(task[0]) :]
-            token.children = [new for child in _outside_links(token.children) for new in child]
-
-
-def _words(heading: Token) -> str:
-    return "".join(child.content for child in heading.children or () if child.type in ("text", "code_inline"))
+            token.children = [*_outside_links(token.children)]
 
 
 def _slug(words: str, seen: dict[str, int]) -> str:
@@ -173,26 +169,18 @@ def slug_of(words: str) -> str:
     return re.sub(r"[^\w-]+", "", words.strip().lower().replace(" ", "-"))[:200] or "section"
 
 
-def _outside_links(children: Sequence[Token]) -> list[list[Token]]:
-    """Return each token of a line, or the tokens that replace it, where a bare address becomes a link."""
+def _outside_links(children: Sequence[Token]) -> Iterator[Token]:
+    """Yield the tokens of a line, in which bare addresses have become links."""
     depth = 0
-    found: list[list[Token]] = []
     for child in children:
         depth += (child.type == "link_open") - (child.type == "link_close")
-        linked = child.type == "text" and depth == 0 and "://" in child.content
-        found.append(_linked(child.content) if linked else [child])
-    return found
+        yield from _linked(child.content) if child.type == "text" and depth == 0 else [child]
 
 
 def _linked(text: str) -> list[Token]:
-    tokens: list[Token] = []
-    end = 0
-    for match in _ADDRESS.finditer(text):
-        tokens.append(_token("text", text[end : match.start()]))
-        tokens.append(_token("html_inline", f'<a href="{escape(match[0])}">{escape(match[0])}</a>'))
-        end = match.end()
-    return [*tokens, _token("text", text[end:])]
-
-
-def _token(kind: str, content: str) -> Any:
-    return Token(kind, "", 0, content=content)
+    return [
+        Token("html_inline", "", 0, content=f'<a href="{escape(part)}">{escape(part)}</a>')
+        if place % 2
+        else Token("text", "", 0, content=part)
+        for place, part in enumerate(_ADDRESS.split(text))
+    ]

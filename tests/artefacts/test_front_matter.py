@@ -13,7 +13,7 @@ from hubdpo.artefacts.formats.kept_sections import split_card
 from hubdpo.cards.dataset.source_card import parse_card
 from hubdpo.cards.licences import licence_of
 from hubdpo.cards.lint.data import split_rows
-from hubdpo.cards.lint.lint import Beside, lint_card
+from hubdpo.cards.lint.lint import lint_card
 
 PLAIN = "---\nlicense: mit\nlicense_name: m\n---\n\n# Title\n"
 AS_EDITORS_LEAVE_IT = {
@@ -56,7 +56,7 @@ def test_every_reader_finds_the_licence(tmp_path: Path, text: str) -> None:
     assert licence_of(tmp_path) == {"license": "mit", "license_name": "m", "license_link": None}
     assert fields(text)["license"] == "mit"
     assert parse_card(text, "card").facts["license"] == "mit"
-    assert not [one for one in lint_card(text, Beside("adapter", {})) if one.field == "front matter"]
+    assert not [one for one in lint_card(text, "adapter", {}) if one.field == "front matter"]
     with_splits = text.replace("license: mit", "license: mit\ndataset_info: {splits: [{name: train, num_examples: 3}]}")
     assert split_rows(fields(with_splits)["dataset_info"]) == {"train": 3}
 
@@ -94,7 +94,7 @@ def test_what_is_no_yaml_is_told_and_never_a_traceback(
     (tmp_path / "README.md").write_text(text)
     assert licence_of(tmp_path)["license"] is None
     assert "cannot be read" in capsys.readouterr().err
-    (found,) = lint_card(text, Beside("adapter", {}))
+    (found,) = lint_card(text, "adapter", {})
     assert found.field == "front matter"
     assert found.message.removeprefix("cannot be read as YAML: ").strip()
 

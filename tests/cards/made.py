@@ -10,7 +10,7 @@ from hubdpo.artefacts.manifests.intervals import Accuracy
 from hubdpo.artefacts.manifests.run import BaseRef, DatasetRef, RunManifest
 from hubdpo.cards.licences import adapter_licence
 from hubdpo.cards.lint.finding import Finding
-from hubdpo.cards.lint.lint import Beside, lint_card
+from hubdpo.cards.lint.lint import lint_card
 from hubdpo.cards.model.card import Release, render_model_card
 from hubdpo.cards.model.serving import Adapter
 from hubdpo.config import TrainConfig
@@ -76,7 +76,7 @@ def adapter_card(
 
 
 def findings_in(text: str, kind: Any = "adapter", files: Any = FILES) -> list[Finding]:
-    return lint_card(text, Beside(kind, files))
+    return lint_card(text, kind, files)
 
 
 def files_of(folder: Path) -> dict[str, bytes | Path | None]:

@@ -9,7 +9,7 @@ import pytest
 from hubdpo.artefacts.formats.bounded import limit_of
 from hubdpo.artefacts.formats.front_matter import fields, read_yaml
 from hubdpo.cards.lint.body import MOST_CHARACTERS, lint_body
-from hubdpo.cards.lint.lint import MOST_FINDINGS, Beside, lint_card
+from hubdpo.cards.lint.lint import MOST_FINDINGS, lint_card
 from tests.limited import run_limited
 
 NINE = ",".join
@@ -69,12 +69,12 @@ BODIES = {
 }
 LOOK = """
 import sys
-from hubdpo.cards.lint.lint import Beside, lint_card
+from hubdpo.cards.lint.lint import lint_card
 from tests.cards.test_cards_hostile import BODIES, BOMBS, LONG
 rows = {name: "license: mit\\n---\\n" + text * (LONG // len(text)) for name, text in BODIES.items()}
 rows |= {name: text + "\\n---\\n" for name, text in BOMBS.items()}
 for name in sys.argv[1:]:
-    found = lint_card("---\\n" + rows[name], Beside("dataset", {}))
+    found = lint_card("---\\n" + rows[name], "dataset", {})
     print(sum(len(one.message) for one in found), len(found), name)
 """
 
@@ -89,7 +89,7 @@ def test_checking_a_card_takes_bounded_time_and_memory(name: str) -> None:
 
 
 def test_many_problems_are_cut_to_a_limit_with_a_note() -> None:
-    found = lint_card("---\nlicense: mit\n---\n" + "![a](b)\n\n" * 200, Beside("dataset", {}))
+    found = lint_card("---\nlicense: mit\n---\n" + "![a](b)\n\n" * 200, "dataset", {})
     assert len(found) == MOST_FINDINGS + 1
     assert "has more than these" in found[-1].message
 

@@ -25,10 +25,6 @@ It is not recorded who wrote the answers, who compared them, and with what instr
 A model trained on these pairs learns the preferences of the annotators, and their mistakes."""
 
 
-Facts = Mapping[str, Any]
-"""The front matter of a source card, by field."""
-
-
 @dataclass(frozen=True)
 class SourceCard:
     """A hand-written card of a source: its front matter as `facts`, provenance and bias as `body`.
@@ -36,7 +32,7 @@ class SourceCard:
     Without a card the body is empty, and `facts` has at most the Hub ids as `source_datasets`.
     """
 
-    facts: Facts
+    facts: Mapping[str, Any]
     body: str = ""
 
     @property

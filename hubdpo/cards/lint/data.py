@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Files = Mapping[str, FileContent | None]
-"""The files of a repo by path; None if the content is not available."""
+"""The files of a repo by path; None if the content is not available: the card is then not compared with it."""
 MOST_ROWS = 2**53
 AGAIN = "write it again with `hubdpo prepare`"
 

@@ -37,11 +37,7 @@ Check = Callable[[str, object, Front], Iterator[Finding]]
 
 
 def size_category(rows: int) -> str:
-    """Return the size category of a number of rows."""
-    for power, name in enumerate(SIZES, 3):
-        if rows < 10**power:
-            return name
-    return SIZES[-1]
+    return SIZES[min(max(len(str(rows)) - 3, 0), len(SIZES) - 1)]
 
 
 def is_language(value: object) -> bool:
@@ -188,7 +184,6 @@ def _model_index(name: str, value: object, front: Front) -> Iterator[Finding]:
 
 
 def _nulls(value: object, path: str) -> Iterator[str]:
-    """Yield the path of every null in a value."""
     if value is None:
         yield path.strip(".") or "the field"
     elif isinstance(value, dict):

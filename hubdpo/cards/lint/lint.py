@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -18,7 +17,7 @@ from hubdpo.artefacts.formats.front_matter import FrontLoader, part, read_yaml
 from hubdpo.artefacts.manifests.bundle import Kind
 from hubdpo.artefacts.manifests.manifest import CARD_FILE
 from hubdpo.cards.lint.body import lint_body
-from hubdpo.cards.lint.data import lint_data
+from hubdpo.cards.lint.data import Files, lint_data
 from hubdpo.cards.lint.fields import lint_fields
 from hubdpo.cards.lint.finding import FileContent, Finding
 from hubdpo.cards.render import Front
@@ -26,17 +25,6 @@ from hubdpo.errors import ArtefactError
 from hubdpo.hub.transport import hub_address
 
 MOST_FINDINGS = 50
-
-
-@dataclass(frozen=True)
-class Beside:
-    """The context of a card: the kind of its repo, and the other files.
-
-    The value of a file is None if its content is not available; the card is then not compared with it.
-    """
-
-    kind: Kind
-    files: Mapping[str, FileContent | None]
 
 
 def require_sound_card(kind: Kind, files: Mapping[str, FileContent], *, beside: Iterable[str] = ()) -> None:
@@ -47,20 +35,20 @@ def require_sound_card(kind: Kind, files: Mapping[str, FileContent], *, beside: 
     content = files[CARD_FILE]
     text = content.decode("utf-8", "replace") if isinstance(content, bytes) else read_text(content)
     others: dict[str, FileContent | None] = {name: None for name in beside if not name.endswith(".parquet")}
-    for finding in lint_card(text, Beside(kind, {**others, **files})):
+    for finding in lint_card(text, kind, {**others, **files}):
         raise ArtefactError(f"{CARD_FILE}: `{finding.field}` {finding.message}", hint=finding.hint)
 
 
-def lint_card(text: str, beside: Beside) -> list[Finding]:
+def lint_card(text: str, kind: Kind, files: Files) -> list[Finding]:
     """Return the problems of a card, front matter first; after MOST_FINDINGS only a note that there are more."""
-    every = _findings(text, beside)
+    every = _findings(text, kind, files)
     findings = list(itertools.islice(every, MOST_FINDINGS))
     if next(every, None):
         findings.append(Finding(CARD_FILE, f"has more than these {MOST_FINDINGS} problems", "fix these first"))
     return findings
 
 
-def _findings(text: str, beside: Beside) -> Iterator[Finding]:
+def _findings(text: str, kind: Kind, files: Files) -> Iterator[Finding]:
     block, body = part(text)
     if block is None:
         yield Finding("front matter", "is missing", "start the card with `---`, YAML, `---`")
@@ -73,12 +61,12 @@ def _findings(text: str, beside: Beside) -> Iterator[Finding]:
     if not isinstance(front, dict):
         yield Finding("front matter", "is not a mapping", "write one field a line, such as `license: mit`")
         return
-    yield from _needed(front, beside)
+    yield from _needed(front, kind)
     yield from lint_fields(front)
-    yield from _licence_link(front, beside)
-    if beside.kind == "dataset":
-        yield from lint_data(front, beside.files)
-    yield from lint_body(block, body, beside.files)
+    yield from _licence_link(front, files)
+    if kind == "dataset":
+        yield from lint_data(front, files)
+    yield from lint_body(block, body, files)
 
 
 class _StrictLoader(FrontLoader):
@@ -93,8 +81,8 @@ class _StrictLoader(FrontLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-def _needed(front: Front, beside: Beside) -> Iterator[Finding]:
-    if beside.kind == "dataset":
+def _needed(front: Front, kind: Kind) -> Iterator[Finding]:
+    if kind == "dataset":
         return
     if not front.get("license"):
         yield Finding(
@@ -104,17 +92,16 @@ def _needed(front: Front, beside: Beside) -> Iterator[Finding]:
         yield Finding(
             "base_model", "is missing, so the Hub cannot link the model to its base model", "base_model: USER/NAME"
         )
-    if beside.kind == "adapter" and front.get("library_name") != "peft":
+    if kind == "adapter" and front.get("library_name") != "peft":
         yield Finding(
             "library_name", "must be `peft`: otherwise the Hub shows no code to load the adapter", "library_name: peft"
         )
 
 
-def _licence_link(front: Front, beside: Beside) -> Iterator[Finding]:
+def _licence_link(front: Front, files: Files) -> Iterator[Finding]:
     link = front.get("license_link")
-    if link is None:
-        return
-    if not isinstance(link, str) or not (link in beside.files or link.startswith(("https://", hub_address()))):
+    is_address = isinstance(link, str) and (link in files or link.startswith(("https://", hub_address())))
+    if link is not None and not is_address:
         yield Finding(
             "license_link", f"is neither a file of the repo nor an https URL: {link}",
             "license_link: LICENSE, and add that file",

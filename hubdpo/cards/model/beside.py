@@ -6,7 +6,7 @@ import math
 
 from hubdpo.artefacts.manifests.benchmarks import Benchmark, Benchmarks, Metric
 from hubdpo.artefacts.manifests.evaluation import EvalReport
-from hubdpo.artefacts.manifests.health import AnswerHealth, Drawing, Health, Holds, Likelihood
+from hubdpo.artefacts.manifests.health import Drawing, Health, Holds, Likelihood
 from hubdpo.artefacts.manifests.intervals import Interval
 from hubdpo.cards.fences import one_line
 from hubdpo.cards.results import NONE, Row, interval, probability
@@ -71,8 +71,10 @@ def beside_sentences(health: Health) -> list[str]:
         sentences.append(
             f"{counted(answers.not_asked, 'further prompt')} could not be asked, because of length or template."
         )
-    sentences.append(_languages(answers))
-    return list(filter(None, sentences))
+    if answers.language_changes:
+        changes = [f"{each.prompt} → {each.answer} ({each.times:,})" for each in answers.language_changes]
+        sentences.append(f"Languages of prompts and of the adapter's answers that differ: {', '.join(changes)}.")
+    return sentences
 
 
 def benchmark_rows(benchmarks: Benchmarks) -> list[Row]:
@@ -119,19 +121,11 @@ def _change(found: Interval, form: str) -> str:
 
 
 def _drawn(drawing: Drawing) -> str:
-    """Say how the answers were drawn."""
     if not drawing.do_sample:
         return "greedily, as the base's generation config says"
     settings = {"temperature": drawing.temperature, "top-p": drawing.top_p, "top-k": drawing.top_k}
     words = [f"{name} {value:g}" for name, value in settings.items() if value]
     return f"with the base's own settings ({', '.join(words)}) and the same random numbers"
-
-
-def _languages(answers: AnswerHealth) -> str:
-    if not answers.language_changes:
-        return ""
-    changes = [f"{each.prompt} → {each.answer} ({each.times:,})" for each in answers.language_changes]
-    return f"Languages of prompts and of the adapter's answers that differ: {', '.join(changes)}."
 
 
 def _task(task: Benchmark) -> str:

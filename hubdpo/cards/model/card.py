@@ -74,6 +74,7 @@ ADOPTED = {
 """In place of lines of FILES, for an adapter that another tool trained."""
 RUN_MERGED = (TRANSFORMERS_SERVE, LLAMA_CPP, MLX)
 """Programs that `make downstream` runs a merged model in."""
+REFERENCES = {True: "the adapter that training started from", False: "base model without the adapter"}
 PLOT_WIDTH = 900
 """Width of a picture in a card, in pixels of the page; the files have twice as many, for sharp screens."""
 LONGEST_CITATION = 4_000
@@ -125,7 +126,8 @@ def render_model_card(
     # the entry of the data is copied from their card
     entries = [
         *(paper.bibtex for paper in _methods(run)),
-        *([TRL] if _is_of_trl(run) else []),
+        # behind all tools that are known
+        *([TRL] if run.adopted is None or run.adopted.tool is not None else []),
         data.citation if data is not None else None,
     ]
     plots = sorted(name for name in release.files if name.startswith("plots/") and name.endswith(".png"))
@@ -151,7 +153,7 @@ def render_model_card(
         getting=in_words(run.hubdpo_version, run.hubdpo_from),
         reproduce=train_command(run) if run.adopted is None else adopt_command(run),
         files={name: text for name, text in files.items() if name in release.files or name == "hubdpo.json"},
-        reference=_reference(run), with_others=with_others,
+        reference=f"reference: {REFERENCES[run.is_frozen_reference]}", with_others=with_others,
         started_from=adapter_words(run.started_from) if run.started_from else None,
         rounds=round_rows(run.rounds) if run.started_from is not None else [],
         papers=_papers(run), bibtex=fence("\n".join(filter(None, entries)), "bibtex"),
@@ -162,11 +164,6 @@ def _picture(path: str) -> str:
     """Return a plot at half its size; those of hubdpo 0.2, one for each panel, are shown as they are."""
     label = f"{Path(path).stem} over the steps"
     return f'<img src="{path}" width="{PLOT_WIDTH}" alt="{label}">' if path == CURVES_FILE else f"![{label}]({path})"
-
-
-def _reference(run: RunManifest) -> str:
-    start = "the adapter that training started from"
-    return f"reference: {start if run.is_frozen_reference else 'base model without the adapter'}"
 
 
 def _front_matter(run: RunManifest, evaluation: EvalReport | None, release: Release) -> Front:
@@ -294,13 +291,7 @@ def _tags(run: RunManifest) -> list[str]:
     return [*(method_of(run) or "").lower().replace(" + ", " ").split(), *([tool.lower()] if tool else [])]
 
 
-def _is_of_trl(run: RunManifest) -> bool:
-    """Tell whether TRL's trainers are behind a run, as they are behind those of all tools that are known."""
-    return run.adopted is None or run.adopted.tool is not None
-
-
 def _papers(run: RunManifest) -> list[tuple[str, str]]:
-    """Return (name, arXiv id) of the papers behind a run."""
     papers = [(paper.name, paper.arxiv) for paper in _methods(run)]
     adapters = {"use_rslora": ("rsLoRA", "2312.03732"), "use_dora": ("DoRA", "2402.09353")}
     papers += [paper for option, paper in adapters.items() if run.config.get(option)]

@@ -6,7 +6,7 @@ from hubdpo.artefacts.manifests.health import AnswerHealth
 from hubdpo.artefacts.manifests.judged import Judged, Rate
 from hubdpo.artefacts.manifests.quoted import Quote, Quoted
 from hubdpo.cards.fences import fence, one_line, wrapped
-from hubdpo.cards.results import CHANCE, NONE, Row, percent, probability
+from hubdpo.cards.results import CHANCE, NONE, Row, interval, percent, probability
 from hubdpo.console import counted
 
 OUTCOMES = {
@@ -36,16 +36,16 @@ def judged_line(report: Judged) -> str:
         return f"{report.model} gave no verdict on {counted(report.prompts, 'prompt')}"
     judged = counted(report.wins + report.losses + report.ties, "prompt")
     return (
-        f"judged by {report.model}: the adapter wins {_rate(report.win_rate)} of {judged}, ties by half; "
-        f"at equal length {_rate(report.length_controlled)}; both orders agree on {_share(report.order_agreement)}"
+        f"judged by {report.model}: the adapter wins {_share(report.win_rate)} of {judged}, ties by half; "
+        f"at equal length {_share(report.length_controlled)}; both orders agree on {_share(report.order_agreement)}"
     )
 
 
 def judged_rows(report: Judged) -> list[Row]:
     """Return (what, value) of the table of verdicts."""
     return [
-        ("win rate of the adapter, a tie being half a win", _rate(report.win_rate)),
-        ("… at equal length", _rate(report.length_controlled)),
+        ("win rate of the adapter, a tie being half a win", _share(report.win_rate)),
+        ("… at equal length", _share(report.length_controlled)),
         ("adapter better, base better, tied", f"{report.wins:,}, {report.losses:,}, {report.ties:,}"),
         ("… tied because the verdict changed with the order", f"{report.order_decided:,}"),
         ("… tied because the answers are the same", f"{report.equal:,}"),
@@ -106,9 +106,7 @@ def _quote(quote: Quote) -> str:
     return wrapped(text + (f"\n\n[judge] {OUTCOMES[quote.outcome]}" if quote.outcome else ""))
 
 
-def _rate(rate: Rate | None) -> str:
-    return f"{percent(rate.value)} ({100 * rate.low:.1f}–{100 * rate.high:.1f})" if rate is not None else NONE
-
-
-def _share(share: float | None) -> str:
-    return percent(share) if share is not None else NONE
+def _share(share: float | Rate | None) -> str:
+    if share is None:
+        return NONE
+    return percent(share) if isinstance(share, float) else interval(share)

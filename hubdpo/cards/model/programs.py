@@ -68,9 +68,6 @@ class _Names(NamedTuple):
 
     literal: str
     """USER/NAME or a folder, as Python writes it; the others are words of a shell."""
-    tag: str | None
-    name: str
-    """What files are called that the commands make."""
     base: str
     """The base, with `--revision` where it is pinned."""
     base_name: str
@@ -98,38 +95,38 @@ def _breaks(problem: Problem, name: str) -> bool:
 def _codes(adapter: Adapter) -> Iterator[tuple[str, str, str]]:
     """Yield each program with the language and the text of what runs the adapter in it."""
     names = _names(adapter)
-    yield PEFT, "python", _peft(names)
+    yield PEFT, "python", _peft(adapter, names)
     yield TRANSFORMERS, "python", _transformers(adapter, names)
     yield VLLM, "bash", _vllm(adapter, names)
-    yield LLAMA_CPP, "bash", _llama_cpp(names)
-    launcher = f"LORA_ADAPTERS={names.source if adapter.on_the_hub else f'{names.name}={names.folder}'}"
+    yield LLAMA_CPP, "bash", _llama_cpp(adapter, names)
+    launcher = f"LORA_ADAPTERS={names.source if adapter.on_the_hub else f'{adapter.name}={names.folder}'}"
     yield TGI, "bash", f"{launcher} \\\n  text-generation-launcher --model-id {names.base}"
     merge = _merge(adapter, names)
-    yield TRANSFORMERS_SERVE, "bash", f"{merge}\ntransformers serve ./{names.name}-merged"
+    yield TRANSFORMERS_SERVE, "bash", f"{merge}\ntransformers serve ./{adapter.name}-merged"
     yield (
         OLLAMA, "bash", f"""\
 {merge}
 {GET_CONVERTERS}
-python llama.cpp/convert_hf_to_gguf.py {names.name}-merged --outfile {names.name}-merged.gguf
-echo "FROM ./{names.name}-merged.gguf" > Modelfile
-ollama create {names.name} --file Modelfile
-ollama run {names.name}""",
+python llama.cpp/convert_hf_to_gguf.py {adapter.name}-merged --outfile {adapter.name}-merged.gguf
+echo "FROM ./{adapter.name}-merged.gguf" > Modelfile
+ollama create {adapter.name} --file Modelfile
+ollama run {adapter.name}""",
     )  # fmt: skip
     yield (
         MLX, "bash", f"""\
 {merge}
-mlx_lm.convert --hf-path {names.name}-merged --mlx-path {names.name}-mlx
-mlx_lm.server --model {names.name}-mlx""",
+mlx_lm.convert --hf-path {adapter.name}-merged --mlx-path {adapter.name}-mlx
+mlx_lm.server --model {adapter.name}-mlx""",
     )  # fmt: skip
 
 
 def _merge(adapter: Adapter, names: _Names) -> str:
     """Return the command that merges a run or a release, which an adapter of another tool becomes first."""
     if RUN_FILE in adapter.files:
-        return f"hubdpo merge {names.source} --output-dir {names.name}-merged"
+        return f"hubdpo merge {names.source} --output-dir {adapter.name}-merged"
     base = names.base.replace(" --revision ", "@")
-    adopted = f"hubdpo adopt {names.source} --base {base} --output-dir {names.name}-run"
-    return f"{adopted}\nhubdpo merge {names.name}-run --output-dir {names.name}-merged"
+    adopted = f"hubdpo adopt {names.source} --base {base} --output-dir {adapter.name}-run"
+    return f"{adopted}\nhubdpo merge {adapter.name}-run --output-dir {adapter.name}-merged"
 
 
 def _names(adapter: Adapter) -> _Names:
@@ -138,7 +135,7 @@ def _names(adapter: Adapter) -> _Names:
     revision = f" --revision {tag}" if tag else ""
     fetched = adapter.on_the_hub
     return _Names(
-        literal=json.dumps(place, ensure_ascii=False), tag=tag, name=adapter.name,
+        literal=json.dumps(place, ensure_ascii=False),
         base=f"{base} --revision {commit}" if commit else base,
         base_name=base.rpartition("/")[2], source=quoted(f"{place}@{tag}" if tag else place),
         folder="./adapter" if fetched else quoted(place),
@@ -146,13 +143,13 @@ def _names(adapter: Adapter) -> _Names:
     )  # fmt: skip
 
 
-def _peft(names: _Names) -> str:
-    pinned = ", revision=tag" if names.tag else ""
+def _peft(adapter: Adapter, names: _Names) -> str:
+    pinned = ", revision=tag" if adapter.tag else ""
     return f"""\
 from peft import AutoPeftModelForCausalLM
 from transformers import AutoTokenizer
 
-{f'adapter, tag = {names.literal}, "{names.tag}"' if names.tag else f"adapter = {names.literal}"}
+{f'adapter, tag = {names.literal}, "{adapter.tag}"' if adapter.tag else f"adapter = {names.literal}"}
 load = dict(dtype="auto", device_map="auto")
 model = AutoPeftModelForCausalLM.from_pretrained(adapter{pinned}, **load)
 tokenizer = AutoTokenizer.from_pretrained(adapter{pinned})
@@ -166,7 +163,7 @@ print(tokenizer.decode(answer[0, inputs["input_ids"].shape[1] :], skip_special_t
 def _transformers(adapter: Adapter, names: _Names) -> str:
     base = names.base.partition(" ")[0]
     base_pinned = f', revision="{adapter.base_commit}"' if adapter.base_commit else ""
-    adapter_pinned = f', adapter_kwargs={{"revision": "{names.tag}"}}' if names.tag else ""
+    adapter_pinned = f', adapter_kwargs={{"revision": "{adapter.tag}"}}' if adapter.tag else ""
     return f"""\
 from transformers import AutoModelForCausalLM
 
@@ -179,11 +176,11 @@ def _vllm(adapter: Adapter, names: _Names) -> str:
     template = f" \\\n  --chat-template {names.folder}/{CHAT_TEMPLATE}" if adapter.own_template else ""
     return f"""\
 {names.fetch}vllm serve {names.base} \\
-  --enable-lora --max-lora-rank {rank} --lora-modules {names.name}={names.folder}{template}"""
+  --enable-lora --max-lora-rank {rank} --lora-modules {adapter.name}={names.folder}{template}"""
 
 
-def _llama_cpp(names: _Names) -> str:
-    base, lora = f"{names.base_name}.gguf", f"{names.name}-lora.gguf"
+def _llama_cpp(adapter: Adapter, names: _Names) -> str:
+    base, lora = f"{names.base_name}.gguf", f"{adapter.name}-lora.gguf"
     return f"""\
 {GET_CONVERTERS}
 {names.fetch}hf download {names.base} --local-dir base-model

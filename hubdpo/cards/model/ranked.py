@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hubdpo.artefacts.manifests.evaluation import EvalReport, EvaluatedDataset, OtherScores, Ranking
+from hubdpo.artefacts.manifests.evaluation import EvalReport, EvaluatedDataset, Ranking
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.cards.fences import one_line
 from hubdpo.cards.render import Front
@@ -112,7 +112,6 @@ def _is_of_training(run: RunManifest, data: EvaluatedDataset) -> bool:
 
 
 def _seen(data: EvaluatedDataset) -> str:
-    """Say how many of the pairs the training saw."""
     if data.in_train is None:
         return ", of which it is not known whether the training saw them"
     return f", {data.in_train:,} of which were in the training data" if data.in_train else ""
@@ -164,22 +163,14 @@ def _place(data: EvaluatedDataset) -> str:
 
 
 def _beside_other(report: EvalReport, ranking: Ranking) -> str:
-    """Compare with the other adapter; "" if there is none."""
     ref, other = report.against, ranking.other
     if ref is None or other is None:
         return ""
-    name = (
-        f"`{ref.repo_id}`{f' {ref.version}' if ref.version else f' at `{ref.revision}`'}"
-        if ref.repo_id
-        else (f"`{one_line(ref.name)}`")
-    )
-    return f"The adapter {name} {_compared(other)}"
-
-
-def _compared(other: OtherScores) -> str:
+    at = f" {ref.version}" if ref.version else f" at `{ref.revision}`"
+    name = f"`{ref.repo_id}`{at}" if ref.repo_id else f"`{one_line(ref.name)}`"
     return (
-        f"ranks {interval(other.accuracy)} of the pairs correctly, at a mean margin of {other.margin.value:+.4f}. This "
-        f"adapter differs from it by {points(other.accuracy_gain)} and alone ranks "
+        f"The adapter {name} ranks {interval(other.accuracy)} of the pairs correctly, at a mean margin of "
+        f"{other.margin.value:+.4f}. This adapter differs from it by {points(other.accuracy_gain)} and alone ranks "
         f"{counted(other.only_adapter_right, 'pair')} correctly, that one alone "
         f"{counted(other.only_other_right, 'pair')} (p = {probability(other.mcnemar_p)})."
     )

@@ -12,6 +12,7 @@ from hubdpo.artefacts.manifests.manifest import SWEEP_PLOT, write_atomic
 from hubdpo.artefacts.manifests.sweep import SweepManifest, SweptRun
 
 LONGEST_LABEL = 48
+ACCURACY = "held-out accuracy"
 
 
 def write_sweep_plot(folder: Path, manifest: SweepManifest) -> Path | None:
@@ -28,8 +29,14 @@ def write_sweep_plot(folder: Path, manifest: SweepManifest) -> Path | None:
 def draw_runs(runs: list[SweptRun], *, best: SweptRun | None) -> Figure:
     """Draw four panels with one row a run, in the order of the grid from the top."""
     figure = Figure(figsize=(13, 1.6 + 0.32 * len(runs)), layout="constrained")
+    values_of = {
+        ACCURACY: [run.accuracy.value if run.accuracy else None for run in runs],
+        "reward margin": [run.margin for run in runs],
+        "KL, nats a token": [run.kl for run in runs],
+        "loss": [run.loss for run in runs],
+    }
     panels = figure.subplots(1, 4, sharey=True)
-    for axes, (title, values) in zip(panels, _panels(runs).items(), strict=True):
+    for axes, (title, values) in zip(panels, values_of.items(), strict=True):
         for row, (run, value) in enumerate(zip(runs, values, strict=True)):
             if value is None:
                 continue
@@ -41,18 +48,6 @@ def draw_runs(runs: list[SweptRun], *, best: SweptRun | None) -> Figure:
         axes.grid(alpha=0.3)
     _name_rows(panels[0], runs, best)
     return figure
-
-
-ACCURACY = "held-out accuracy"
-
-
-def _panels(runs: list[SweptRun]) -> dict[str, list[float | None]]:
-    return {
-        ACCURACY: [run.accuracy.value if run.accuracy else None for run in runs],
-        "reward margin": [run.margin for run in runs],
-        "KL, nats a token": [run.kl for run in runs],
-        "loss": [run.loss for run in runs],
-    }
 
 
 def _name_rows(axes: Axes, runs: list[SweptRun], best: SweptRun | None) -> None:

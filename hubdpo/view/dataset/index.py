@@ -76,7 +76,6 @@ class Index:
         self.totals[searched] = total
 
     def share(self) -> float:
-        """Return the share of the row groups that are known."""
         groups = sum(len(known.flags) for known in self.splits.values())
         return sum(known.groups for known in self.splits.values()) / max(groups, 1)
 

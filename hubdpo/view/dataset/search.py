@@ -39,10 +39,6 @@ class Wanted:
     most: int | None = None
     places: range | None = None
 
-    @property
-    def is_everything(self) -> bool:
-        return self == Wanted()
-
     def fits(self, characters: npt.NDArray[np.int32]) -> Flags:
         """Tell which rows have the wanted lengths, (rows,); `characters` are (rows, 3)."""
         fits: Flags = np.ones(len(characters), bool)
@@ -137,7 +133,6 @@ def _total(known: Known, wanted: Wanted) -> int | None:
 
 
 def _with_text(texts: list[Texts], text: str, needle: bytes) -> list[int]:
-    """Return the rows of a group in which any of the columns has the text."""
     found: set[int] = set()
     lower = text.lower()
     is_exact = needle == lower.encode() and not texts[0].is_json

@@ -91,7 +91,6 @@ class Texts:
 
 
 def _bytes_of(strings: pa.StringArray) -> tuple[Counts, bytes]:
-    """Return the ends of strings, and the bytes of all."""
     import pyarrow as pa
 
     size = np.int64 if pa.types.is_large_string(strings.type) else np.int32

@@ -79,7 +79,6 @@ def messages_of(value: Sequence[Mapping[str, Any] | str | None] | None) -> list[
 
 
 def _turns(message: Mapping[str, Any]) -> list[Turn]:
-    """Return the parts of a message: reasoning, text, calls of tools, and other members."""
     role, name = str(message.get("role")), message.get("name")
     reasoning, calls = message.get("reasoning_content"), message.get("tool_calls") or []
     turns = []

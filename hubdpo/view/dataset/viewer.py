@@ -37,7 +37,7 @@ def viewer(asked: Asked, thing: Thing) -> Page:
         return _one_row(asked, thing, table, split)
     wanted = _wanted(asked, thing, split)
     index = thing.keep("index", lambda: Index(table))
-    part = _everything(asked, table, split) if wanted.is_everything else _matches(asked, table, index, split, wanted)
+    part = _everything(asked, table, split) if wanted == Wanted() else _matches(asked, table, index, split, wanted)
     pairs = [
         pair_of(split, n, row, text=wanted.text) for n, row in zip(part.rows, table.rows(split, part.rows), strict=True)
     ]

@@ -150,7 +150,6 @@ class Hosted(Thing):
 
 
 def refs(thing: Hosted) -> dict[str, list[str]]:
-    """Return the names of branches and tags, for the choice of a revision."""
     found = thing.get("refs").value
     groups = {name: [str(ref["name"]) for ref in found.get(name, ())] for name in ("branches", "tags")}
     return {name: names for name, names in groups.items() if names}

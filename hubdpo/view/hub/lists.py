@@ -24,7 +24,6 @@ class Section(NamedTuple):
 
 
 def front(asked: Asked, hub: Reading, user: User | None) -> Page:
-    """Return the repos of all kinds, the first of each, and collections."""
     sections = [_section(asked, hub, user, kinds, FIRST) for kinds in KINDS]
     searched = asked.text("search")
     collected = [] if searched else hub.get(user, "collections").value

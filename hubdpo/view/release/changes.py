@@ -35,7 +35,7 @@ class FileChange:
 
     @property
     def state(self) -> str:
-        return "added" if self.before is None else "removed" if self.after is None else "changed"
+        return state_of(self.before, self.after)
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,10 @@ class Changes:
     files: list[FileChange]
     count: int
     """All files that differ, of which the first are in `files`."""
+
+
+def state_of(before: object, after: object) -> str:
+    return "added" if before is None else "removed" if after is None else "changed"
 
 
 def changes_between(old: Snapshot | None, new: Snapshot) -> Changes:

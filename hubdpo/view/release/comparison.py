@@ -19,7 +19,7 @@ from hubdpo.view.dataset.table import Table
 from hubdpo.view.dataset.turns import MOST_SHOWN, Pair, pair_of
 from hubdpo.view.hub.hosted import Hosted, StoredSnapshot
 from hubdpo.view.page import Asked, Page, PageError
-from hubdpo.view.release.changes import Changes, changes_between
+from hubdpo.view.release.changes import Changes, changes_between, state_of
 from hubdpo.view.release.sources import Source, commit_of, names_of
 from hubdpo.view.thing import Thing
 from hubdpo.view.words import marked
@@ -43,18 +43,6 @@ class Compared:
     places: RowPlaces | None = None
     note: str = ""
     """Why rows or weights are not compared."""
-
-
-@dataclass(frozen=True)
-class ShownRow:
-    """A row that differs; `before` or `after` is None where a version does not have it."""
-
-    before: Pair | None
-    after: Pair | None
-
-    @property
-    def state(self) -> str:
-        return "added" if self.before is None else "removed" if self.after is None else "changed"
 
 
 def comparison(asked: Asked, thing: Thing) -> Page:
@@ -140,7 +128,7 @@ def _splits(snapshot: Snapshot) -> dict[str, list[Path]]:
     return {split: [folder / name for name in names] for split, names in Table(snapshot).files.items()}
 
 
-def _rows(found: Compared, page: int) -> tuple[list[ShownRow], int]:
+def _rows(found: Compared, page: int) -> tuple[list[dict[str, Pair | str | None]], int]:
     """Return the rows of a page: changed ones first, then those removed, then those added; and how many there are."""
     places = found.places
     assert places
@@ -161,13 +149,13 @@ def _pair(table: Table, split: str, number: int) -> Pair:
     return pair_of(split, number, table.rows(split, [number])[0])
 
 
-def _marked(before: Pair | None, after: Pair | None) -> ShownRow:
+def _marked(before: Pair | None, after: Pair | None) -> dict[str, Pair | str | None]:
     """Mark the words in which the answers of a changed row differ from those before."""
     if before and after:
         for side in ("chosen", "rejected"):
             for a, b in zip(getattr(before, side), getattr(after, side), strict=False):
                 a.pieces, b.pieces = marked(a.text[:MOST_SHOWN], b.text[:MOST_SHOWN])
-    return ShownRow(before, after)
+    return {"before": before, "after": after, "state": state_of(before, after)}
 
 
 def _modules(diff: Diff | None) -> list[tuple[str, Any]]:

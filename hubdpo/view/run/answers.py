@@ -63,7 +63,6 @@ def answers(asked: Asked, thing: Thing) -> Page:
 
 
 def _held_out(asked: Asked, run: Run) -> dict[str, Any]:
-    """Return the values of the held-out prompts: a page of those that fit, or the one of `row`."""
     local = run.folder is not None and ANSWERED_FILE in run.snapshot.files
     all_of_them = from_lines(run.snapshot.read(ANSWERED_FILE)) if local else []
     outcomes = {each.verdict.outcome for each in all_of_them if each.verdict is not None}
@@ -122,7 +121,6 @@ def _facts(each: Answered, said: Said) -> list[str]:
 
 
 def _quoted(report: EvalReport) -> list[Fixed]:
-    """Return the answers that the publisher lets the card quote."""
     return [
         Fixed(
             quote.prompt, *marked(quote.base, quote.adapter), outcome=OUTCOMES[quote.outcome] if quote.outcome else ""

@@ -95,7 +95,6 @@ def _measured(report: EvalReport) -> list[tuple[str, str]]:
 
 
 def _side_by_side(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Return a row of the table of runs for each."""
     rows = []
     for run in runs:
         report = run.snapshot.evaluation

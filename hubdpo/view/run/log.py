@@ -84,7 +84,6 @@ class Log:
         return True
 
     def line(self, number: int) -> dict[str, float]:
-        """Return the numbers of a line by name."""
         return {name: value for name in self._columns if (value := self.value(name, number)) is not None}
 
     def value(self, name: str, number: int) -> float | None:
@@ -93,33 +92,30 @@ class Log:
         return values[at] if at < len(lines) and lines[at] == number else None
 
     def lines_with(self, name: str) -> array[int]:
-        """Return the numbers of the lines that have a metric, in order."""
         return self._columns[name][0] if name in self._columns else array("q")
-
-    def column(self, name: str) -> tuple[list[int], list[float]]:
-        """Return the numbers of the lines that have a metric, and its values."""
-        lines, values = self._arrays(name)
-        return lines.tolist(), values.tolist()
 
     def series(self, name: str) -> Series:
         """Return a metric; of a step that was logged twice the last value, as a resumed run logs it again."""
         if name == SPEED:
             return self._speeds()
-        lines, values = self._arrays(name)
+        lines, values = self.column(name)
         steps = self._steps_of(lines)
         if (np.diff(steps) <= 0).any():
             steps, last = np.unique(steps[::-1], return_index=True)
             values = values[::-1][last]
         return Series(steps, values)
 
-    def _arrays(self, name: str) -> tuple[Places, Floats]:
-        """Return copies of a column; another request may be adding lines."""
+    def column(self, name: str) -> tuple[Places, Floats]:
+        """Return copies of the numbers of the lines that have a metric, and of its values.
+
+        Another request may be adding lines.
+        """
         lines, values = self._columns.get(name, (array("q"), array("d")))
         count = len(values)  # the shorter one meanwhile
         return np.array(lines, dtype=np.int64)[:count], np.array(values, dtype=np.float64)[:count]
 
     def _steps_of(self, lines: Places) -> Floats:
-        return self._arrays(STEP)[1][lines]  # every line has a step
+        return self.column(STEP)[1][lines]  # every line has a step
 
     @property
     def step(self) -> int:
@@ -132,10 +128,10 @@ class Log:
 
     def _speeds(self) -> Series:
         """Return tokens per second since the line before; evaluations in between do not count as time."""
-        with_tokens, tokens = self._arrays(TOKENS)
-        with_seconds, seconds = self._arrays(SECONDS)
+        with_tokens, tokens = self.column(TOKENS)
+        with_seconds, seconds = self.column(SECONDS)
         lines, one, other = np.intersect1d(with_tokens, with_seconds, assume_unique=True, return_indices=True)
-        evaluated, runtimes = self._arrays("eval_runtime")
+        evaluated, runtimes = self.column("eval_runtime")
         spent = np.concatenate([[0.0], np.cumsum(runtimes)])[np.searchsorted(evaluated, lines)]
         took, more = np.diff(seconds[other]), np.diff(tokens[one])
         took_training = took - np.diff(spent)

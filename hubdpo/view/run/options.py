@@ -171,6 +171,6 @@ def _lines(log: Log, until: int | None) -> list[dict[str, float]]:
     """Return the lines of the log with those metrics alone that notes are about."""
     lines: dict[int, dict[str, float]] = {}
     for name in READ_BY_NOTES:
-        for number, value in zip(*log.column(name), strict=True):
+        for number, value in zip(*(each.tolist() for each in log.column(name)), strict=True):
             lines.setdefault(number, {})[name] = value
     return [line for _, line in sorted(lines.items()) if until is None or line[STEP] <= until]

@@ -157,7 +157,6 @@ def _drawn(series: Series, *, smoothed: bool, notes: dict[str, None]) -> Points:
 
 
 def _running_mean(values: npt.NDArray[np.float64], window: int) -> npt.NDArray[np.float64]:
-    """Return the mean of the last values up to each, of fewer at the beginning."""
     sums = np.concatenate([[0.0], np.cumsum(values)])
     ends = np.arange(1, len(values) + 1)
     starts = np.maximum(ends - window, 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,6 @@ from hubdpo.view.thing import Thing
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
-Measure = Literal["token", "answer"]
 MEASURES: dict[str, str] = {"token": "per token", "answer": "whole answer"}
 OUTCOMES = {
     "only-adapter": "only the adapter is right", "only-base": "only the base is right", "both": "both are right",
@@ -95,7 +94,6 @@ class Scores:
         return places
 
     def at(self, place: int, measure: str) -> list[Scored]:
-        """Return what each model gives the pair at a place."""
         tokens = [int(self.columns[name][place]) for name in COUNTS[1:]]
         scored = []
         for model in self.models:
