@@ -22,6 +22,8 @@ DEEPEST = 500
 """Elements inside each other, above which HTML in a text is shown as text: cleaning takes the square of the depth."""
 ANCHOR = "card-"
 """Begins the ids of headings, so that no heading takes an id of the page itself."""
+ELSEWHERE = "elsewhere:"
+"""Begins the address of a picture from elsewhere, until a link takes its place."""
 PLAIN = (
     "p br hr h1 h2 h3 h4 h5 h6 blockquote pre code kbd samp var em strong b i u s del ins sub sup mark small q cite "
     "abbr ul ol li dl dt dd table thead tbody tfoot tr th td caption details summary div span center a img "
@@ -68,14 +70,14 @@ class Formatted(NamedTuple):
 
 
 def format_markdown(text: str, targets: Targets) -> Formatted:
-    """Turn Markdown with raw HTML into markup for a page."""
     most = text[:MOST_CHARACTERS]
     part = text if most == text else most.rpartition("\n")[0] or most
     html = _parser(True).render(part)
     if _depth(html) > DEEPEST:
         html = _parser(False).render(part)
     # twice: pictures from elsewhere become links between, and nothing follows the second time
-    html = _sanitised(_without_pictures_from_elsewhere(_sanitised(html, targets.link, _marked(targets.picture))))
+    html = _sanitised(html, targets.link, lambda source: targets.picture(source) or ELSEWHERE + source)
+    html = _sanitised(_without_pictures_from_elsewhere(html))
     return Formatted(Markup(html), len(part) < len(text))
 
 
@@ -87,14 +89,6 @@ def _depth(html: str) -> int:
             depth = max(depth + (-1 if match[1] else 1), 0)
             deepest = max(deepest, depth)
     return deepest
-
-
-ELSEWHERE = "elsewhere:"
-
-
-def _marked(picture: Callable[[str], str | None]) -> Callable[[str], str | None]:
-    """Keep the address of a picture from elsewhere behind a mark, for the link that takes its place."""
-    return lambda source: picture(source) or ELSEWHERE + source
 
 
 def _sanitised(
@@ -150,7 +144,9 @@ def _changed(tokens: Sequence[Token]) -> None:
             token.attrs["align"] = str(style).rpartition(":")[2]
         if token.type == "heading_open":
             said = (part.content for part in tokens[place + 1].children or () if part.type in ("text", "code_inline"))
-            token.attrs["id"] = ANCHOR + _slug("".join(said), seen)
+            slug = slug_of("".join(said))
+            seen[slug] = seen.get(slug, -1) + 1
+            token.attrs["id"] = f"{ANCHOR}{slug}{f'-{seen[slug]}' if seen[slug] else ''}"
         if token.type == "inline" and token.children:
             if place > 1 and tokens[place - 2].type == "list_item_open" and (task := _TASK.match(token.content)):
                 first = token.children[0]
@@ -158,14 +154,8 @@ def _changed(tokens: Sequence[Token]) -> None:
             token.children = [*_outside_links(token.children)]
 
 
-def _slug(words: str, seen: dict[str, int]) -> str:
-    """Return the id of a heading, as GitHub and the Hub make it: lower case, `-` for spaces, numbered if repeated."""
-    slug = slug_of(words)
-    seen[slug] = seen.get(slug, -1) + 1
-    return f"{slug}-{seen[slug]}" if seen[slug] else slug
-
-
 def slug_of(words: str) -> str:
+    """Return the id of a heading as GitHub and the Hub make it; there, one that is repeated gets a number."""
     return re.sub(r"[^\w-]+", "", words.strip().lower().replace(" ", "-"))[:200] or "section"
 
 

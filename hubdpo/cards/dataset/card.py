@@ -92,7 +92,11 @@ def _title(manifest: PrepareManifest, card: SourceCard) -> str:
 def _front_matter(manifest: PrepareManifest, card: SourceCard, title: str, split_bytes: Mapping[str, int]) -> Front:
     # a new list for each column: YAML would write a shared list as an alias, which `datasets` cannot read
     features: list[Front] = [
-        {"name": column, "list": "json" if manifest.extras else _features_of_message()} for column in SIDES
+        {
+            "name": column,
+            "list": "json" if manifest.extras else [{"name": part, "dtype": "string"} for part in ("role", "content")],
+        }
+        for column in SIDES
     ]
     features += [{"name": "tools", "list": "json"}] if "tools" in manifest.extras else []
     features += [{"name": name, "dtype": "string"} for name in manifest.columns]
@@ -126,10 +130,6 @@ def _front_matter(manifest: PrepareManifest, card: SourceCard, title: str, split
         "dataset_size": sum(split_bytes.values()),
     }
     return front
-
-
-def _features_of_message() -> list[Front]:
-    return [{"name": part, "dtype": "string"} for part in ("role", "content")]
 
 
 def _said(message: Mapping[str, str]) -> str:

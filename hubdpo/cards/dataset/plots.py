@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
 
@@ -28,14 +28,6 @@ TICKS = 5
 """Most intervals between the ticks of the vertical axis."""
 
 Point = tuple[float, float]
-
-
-class Outline(NamedTuple):
-    """A histogram: the share of the pairs in each bin."""
-
-    edges: list[float]
-    shares: list[float]
-    colour: str
 
 
 def draw_dataset_plots(manifest: PrepareManifest) -> dict[str, bytes]:
@@ -118,11 +110,11 @@ def _draw_lengths(draw: _Sharp, manifest: PrepareManifest) -> None:
     for side, colour in COLOURS.items():
         histogram = statistics["histograms"][side]
         shares = [count / statistics["pairs"] for count in histogram["counts"]]
-        outlines.append(Outline(histogram["edges"], shares, colour))
-    low = math.log(min(next(edge for edge, share in zip(o.edges, o.shares, strict=False) if share) for o in outlines))
-    high = math.log(max(outline.edges[-1] for outline in outlines))
+        outlines.append((histogram["edges"], shares, colour))
+    first = (next(edge for edge, share in zip(edges, shares, strict=False) if share) for edges, shares, _ in outlines)
+    low, high = math.log(min(first)), math.log(max(edges[-1] for edges, _, _ in outlines))
     axes = _Axes(
-        draw, 52, 520, max(max(outline.shares) for outline in outlines) * 1.06,
+        draw, 52, 520, max(max(shares) for _, shares, _ in outlines) * 1.06,
         lambda value: (math.log(value) - low) / (high - low),
     )  # fmt: skip
     for edges, shares, colour in outlines:

@@ -76,7 +76,9 @@ def card_of_shape(converters: Sequence[str]) -> SourceCard | None:
 def provenance(manifest: PrepareManifest, card: SourceCard) -> str:
     """Return the provenance section: the body of the source card, or a description of the formats of the rows."""
     if card.body:
-        return _fill(card.body, manifest.funnel.kept, manifest.funnel.read, manifest.converter)
+        funnel = manifest.funnel
+        values = {"pairs": f"{funnel.kept:,}", "read": f"{funnel.read:,}", "converter": manifest.converter}
+        return re.sub(r"\{\{ *(\w+) *\}\}", lambda slot: values.get(slot[1], slot[0]), card.body)
     parts = []
     converters = manifest.converter.split(", ")
     for name in converters:
@@ -132,9 +134,3 @@ def parse_card(text: str, name: str) -> SourceCard:
 
 def _words(value: str | Iterable[object] | None) -> list[str]:
     return [value] if isinstance(value, str) else [str(word) for word in value or ()]
-
-
-def _fill(body: str, kept: int, read: int, converter: str) -> str:
-    """Fill in `{{ pairs }}`, `{{ read }}` and `{{ converter }}`; leave other braces alone."""
-    values = {"pairs": f"{kept:,}", "read": f"{read:,}", "converter": converter}
-    return re.sub(r"\{\{ *(\w+) *\}\}", lambda slot: values.get(slot[1], slot[0]), body)

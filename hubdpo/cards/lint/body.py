@@ -29,6 +29,7 @@ MOST_CHARACTERS = 100_000
 TAG = re.compile(r"""<([A-Za-z][^\s/>]*+)((?:[^>"']|"[^"]*+"|'[^']*+')*+)""")
 ATTRIBUTE = re.compile(r"""([^\s/>="'][^\s/>=]*+)(?:\s*+=\s*+("[^"]*+"|'[^']*+'|[^\s>"']*+))?""")
 COMMENT_END = re.compile("--!?>")
+TARGETS = {"link_open": ("link", "href"), "image": ("image", "src")}
 QUOTES = "text"
 """Language of the fences around samples, whose text is not checked for local paths."""
 
@@ -54,7 +55,11 @@ def lint_body(front: str, body: str, files: Collection[str]) -> Iterator[Finding
     if empty := [match for token in tokens if token.type == "text" and (match := PLACEHOLDER.search(token.content))]:
         times = f", {len(empty)} times" if len(empty) > 1 else ""  # a single finding for PEFT's card template
         yield Finding("body", f"contains a placeholder: {empty[0][0]}{times}", "replace it, or remove the line")
-    for kind, target in _targets(tokens):
+    for token in tokens:
+        if token.type not in TARGETS:
+            continue
+        kind, attribute = TARGETS[token.type]
+        target = str(token.attrs.get(attribute, ""))
         if problem := _dead_end(target, files):
             yield Finding(kind, f"{problem}: {target}", "link to a file of the repo, or an https URL")
         elif (paper := ARXIV.search(target)) and not is_arxiv(paper[1].removesuffix(".pdf")):
@@ -66,14 +71,6 @@ def _flat(tokens: Iterable[Token]) -> Iterator[Token]:
     for token in tokens:
         yield token
         yield from _flat(token.children or [])
-
-
-def _targets(tokens: list[Token]) -> Iterator[tuple[str, str]]:
-    for token in tokens:
-        if token.type == "link_open":
-            yield "link", str(token.attrs.get("href", ""))
-        elif token.type == "image":
-            yield "image", str(token.attrs.get("src", ""))
 
 
 def _dead_end(target: str, files: Collection[str]) -> str | None:

@@ -27,7 +27,6 @@ AGAIN = "write it again with `hubdpo prepare`"
 
 
 def lint_data(front: Front, files: Files) -> Iterator[Finding]:
-    """Yield the problems of `configs` and `dataset_info`."""
     if "configs" not in front:
         yield Finding("configs", "is missing, so the Hub guesses the splits from the file names", AGAIN)
         return
@@ -51,7 +50,6 @@ def lint_data(front: Front, files: Files) -> Iterator[Finding]:
 
 
 def _splits(configs: object, files: Files) -> tuple[str | None, dict[str, list[str]]]:
-    """Return a problem, or the files of each split."""
     if not isinstance(configs, list) or not configs:
         return "must be a list", {}
     splits: dict[str, list[str]] = {}

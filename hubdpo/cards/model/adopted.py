@@ -23,14 +23,15 @@ def facts_of(run: RunManifest) -> list[Row]:
     """Return (setting, value) of the training of an adopted adapter."""
     if run.adopted is None:
         raise ValueError("the run is hubdpo's own")
-    adopted, known = run.adopted, run.config
+    adopted, known, source = run.adopted, run.config, run.adopted.source
+    at = f" at `{source.revision}`" if source.revision else ", a local folder"
     named = adopted.named_base and f"`{one_line(adopted.named_base)}`"
     if named and adopted.named_revision != run.base.revision:
         named += f" at `{one_line(adopted.named_revision)}`" if adopted.named_revision else ", without a commit"
     is_same = (adopted.named_base, adopted.named_revision) == (run.base.repo_id, run.base.revision)
     return [
         ("trained by", adopted.words),
-        ("adopted from", _source(run)),
+        ("adopted from", f"`{one_line(source.name)}`{at}, weights SHA-256 `{source.sha256}`"),
         *([("base model by its own files", named)] if named and not is_same else []),
         ("data", data_words(run.dataset) + (", as its publisher says" if run.dataset is not None else "")),
         *([("data by its own files", ", ".join(f"`{one_line(name)}`" for name in adopted.named_data))]
@@ -62,13 +63,6 @@ def known_and_unknown(run: RunManifest) -> tuple[list[str], list[str]]:
     facts = {name: value.replace("`", "") for name, value in facts_of(run) if name != "adopted from"}
     known = [f"{name}: {value}" for name, value in facts.items() if UNKNOWN not in value]
     return known, [name for name, value in facts.items() if UNKNOWN in value]
-
-
-def _source(run: RunManifest) -> str:
-    assert run.adopted is not None
-    source = run.adopted.source
-    at = f" at `{source.revision}`" if source.revision else ", a local folder"
-    return f"`{one_line(source.name)}`{at}, weights SHA-256 `{source.sha256}`"
 
 
 def _value(value: object) -> str:

@@ -95,8 +95,6 @@ PAPERS = {
 
 @dataclass(frozen=True)
 class Release:
-    """The release that a card describes: repo, version, licence and files."""
-
     repo: str
     version: str
     licence: Licence
@@ -190,7 +188,6 @@ def _front_matter(run: RunManifest, evaluation: EvalReport | None, release: Rele
 
 
 def _results(run: RunManifest, report: EvalReport) -> dict[str, object]:
-    """Return the values of the template that tell how the models rank pairs."""
     first, measured = headline(report)
     said, quoted = report.judged, report.quoted
     answers = report.health.answers if report.health is not None else None

@@ -10,8 +10,6 @@ from hubdpo.config.objective import REFERENCE_FREE, uses_reference
 
 
 class Paper(NamedTuple):
-    """A method, with its paper."""
-
     name: str
     arxiv: str
     bibtex: str

@@ -93,7 +93,6 @@ def _breaks(problem: Problem, name: str) -> bool:
 
 
 def _codes(adapter: Adapter) -> Iterator[tuple[str, str, str]]:
-    """Yield each program with the language and the text of what runs the adapter in it."""
     names = _names(adapter)
     yield PEFT, "python", _peft(adapter, names)
     yield TRANSFORMERS, "python", _transformers(adapter, names)

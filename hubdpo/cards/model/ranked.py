@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 from hubdpo.artefacts.manifests.evaluation import EvalReport, EvaluatedDataset, Ranking
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.cards.fences import one_line
@@ -16,22 +13,14 @@ NF4 = "NF4"
 """How the words for a quantised base begin."""
 
 
-@dataclass(frozen=True)
-class State:
-    """The results on one state of the base: a heading, the rows of the table, and sentences."""
-
-    heading: str
-    rows: Sequence[Row]
-    sentences: Sequence[str]
-
-
-def states(run: RunManifest, report: EvalReport) -> list[State]:
+def states(run: RunManifest, report: EvalReport) -> list[dict[str, object]]:
     """Return the results on the original weights of the base, where they were measured, and as trained."""
-    beta, found = run.beta if run.is_compared else None, []
+    beta = run.beta if run.is_compared else None
+    found: list[dict[str, object]] = []
     for ranking in filter(None, (report.original, report)):
         sentences = verdict(ranking), start_verdict(ranking), _beside_other(report, ranking), _fall(ranking)
         rows = result_rows(ranking, beta=beta)
-        found.append(State(_heading(run, ranking), rows, list(filter(None, sentences))))
+        found.append({"heading": _heading(run, ranking), "rows": rows, "sentences": list(filter(None, sentences))})
     return found
 
 
@@ -91,7 +80,6 @@ def other_rows(name: str, *rankings: Ranking | None) -> list[Row]:
 
 
 def measured_on(run: RunManifest, report: EvalReport) -> str:
-    """Say which pairs were scored."""
     data, pairs = report.dataset, counted(report.pairs, "pair")
     if data is None or _is_of_training(run, data):
         return f"the {pairs} of the held-out split `{report.split}`, which shares no prompt with the training split"
@@ -107,7 +95,6 @@ def pairs_in_words(run: RunManifest, report: EvalReport, ranking: Ranking) -> st
 
 
 def _is_of_training(run: RunManifest, data: EvaluatedDataset) -> bool:
-    """Tell whether the pairs are those that the training held out of its own data."""
     return run.dataset is not None and data.fingerprint == run.dataset.fingerprint
 
 

@@ -40,8 +40,6 @@ class Known:
 
 
 class Index:
-    """Facts of all splits of a table."""
-
     def __init__(self, table: Table) -> None:
         self._table = table
         self.splits = {

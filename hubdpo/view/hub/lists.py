@@ -25,8 +25,7 @@ class Section(NamedTuple):
 
 def front(asked: Asked, hub: Reading, user: User | None) -> Page:
     sections = [_section(asked, hub, user, kinds, FIRST) for kinds in KINDS]
-    searched = asked.text("search")
-    collected = [] if searched else hub.get(user, "collections").value
+    collected = [] if asked.text("search") else hub.get(user, "collections").value
     return _page(asked, "Hub", sections, collected)
 
 
@@ -56,9 +55,8 @@ def collections(asked: Asked, hub: Reading, user: User | None) -> Page:
 
 
 def _page(asked: Asked, title: str, sections: list[Section], collected: list[dict[str, Any]]) -> Page:
-    asks = bool(asked.text("search"))
-    values = {"sections": [one for one in sections if one.repos], "collections": collected, "asks": asks}
-    return Page("hub.html", title, {**values, "sorts": SORTS, "asked": asked})
+    values = {"sections": [one for one in sections if one.repos], "collections": collected, "sorts": SORTS}
+    return Page("hub.html", title, {**values, "asked": asked})
 
 
 def _section(

@@ -159,7 +159,6 @@ def _marked(before: Pair | None, after: Pair | None) -> dict[str, Pair | str | N
 
 
 def _modules(diff: Diff | None) -> list[tuple[str, Any]]:
-    """Return the distances of the weights, those that changed most first."""
     if diff is None or diff.weights is None:
         return []
     modules = sorted(diff.weights.modules.items(), key=lambda item: -item[1].difference)

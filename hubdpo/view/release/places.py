@@ -38,10 +38,6 @@ class Places:
     def __init__(self, asked: Asked, thing: Thing, folder: str = "") -> None:
         self._asked, self._thing, self._folder = asked, thing, folder
 
-    @property
-    def targets(self) -> Targets:
-        return Targets(self.link, self.picture)
-
     @cached_property
     def _folders(self) -> set[str]:
         found: set[str] = set()
@@ -90,7 +86,8 @@ class Places:
 
 def formatted(asked: Asked, thing: Thing, text: str, folder: str = "") -> Formatted:
     """Return a Markdown text in a folder of the thing as HTML, made once: some texts take seconds."""
-    targets = Places(asked, thing, folder).targets
+    places = Places(asked, thing, folder)
+    targets = Targets(places.link, places.picture)
     if thing.snapshot.commit is None:  # the pictures in a folder come and go
         return format_markdown(text, targets)
     at = "\0".join((asked.base, thing.revision or "", thing.snapshot.commit, folder, text))

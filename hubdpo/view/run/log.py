@@ -119,7 +119,6 @@ class Log:
 
     @property
     def step(self) -> int:
-        """The last step that was logged."""
         return int(max(self._columns[STEP][1], default=0)) if STEP in self._columns else 0
 
     def last(self, name: str) -> float | None:

@@ -15,7 +15,7 @@ from hubdpo.config import TrainConfig
 from hubdpo.config.base import Config, flag_of
 from hubdpo.console import duration
 from hubdpo.view.page import Asked, Page
-from hubdpo.view.run.log import STEP, Log
+from hubdpo.view.run.log import SECONDS, STEP, Log
 from hubdpo.view.run.panels import moves_losses
 from hubdpo.view.run.state import Run, chosen_run, manifest_of
 from hubdpo.view.thing import Thing
@@ -152,7 +152,9 @@ def _from_the_record(run: Run, manifest: RunManifest) -> Iterator[str]:
     if sentence := stops_elsewhere(manifest):
         yield sentence
     yield from Account(Counter(manifest.tokenization)).remarks()
-    yield from run.thing.keep(f"notes {run.log.count}", lambda: _from_the_metrics(run.log, manifest))
+    yield from run.thing.keep(
+        f"notes {run.log.count} {run.log.last(SECONDS)}", lambda: _from_the_metrics(run.log, manifest)
+    )
 
 
 def _from_the_metrics(log: Log, manifest: RunManifest) -> list[str]:

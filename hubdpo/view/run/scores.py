@@ -112,9 +112,6 @@ def scores_of(thing: Thing, snapshot: Snapshot) -> Scores | None:
     path = snapshot.path(EVAL_PAIRS_FILE)
     stamp = (path.stat().st_mtime_ns, path.stat().st_size) if path is not None else snapshot.digest(EVAL_PAIRS_FILE)
     beta = snapshot.run.beta if snapshot.run is not None else None
-
-    def read() -> Scores:
-        columns = from_lines(snapshot.read(EVAL_PAIRS_FILE), EVAL_PAIRS_FILE)
-        return Scores(columns, beta)
-
-    return thing.keep(f"scores {stamp}", read)
+    return thing.keep(
+        f"scores {stamp}", lambda: Scores(from_lines(snapshot.read(EVAL_PAIRS_FILE), EVAL_PAIRS_FILE), beta)
+    )
