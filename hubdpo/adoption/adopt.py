@@ -7,16 +7,17 @@ complete.
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from hubdpo import console
-from hubdpo.adoption.facts import Facts, gather, log_lines
+from hubdpo.adoption.facts import Facts, gather
 from hubdpo.adoption.find import Found, find_adapter, say_what_is_left_out
-from hubdpo.adoption.tokenizer import Choice, choose
+from hubdpo.adoption.tokenizer import has_own_tokens, own_template
 from hubdpo.artefacts.folders.kinds import RUN_FILES, entries_of, read_run
 from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from hubdpo.artefacts.folders.run_folder import write_places
@@ -38,7 +39,6 @@ from hubdpo.data.load import reference_to
 from hubdpo.data.tokens.encoder import ChatEncoder
 from hubdpo.errors import ConfigError, DataError, HubdpoError, UnsupportedBase
 from hubdpo.hub.open import open_snapshot
-from hubdpo.hub.snapshot import Shapes, Snapshot
 from hubdpo.model.adapters.check import check_on_base
 from hubdpo.model.adapters.config import canonical_adapter_config
 from hubdpo.model.adapters.fit import check_shapes, modules_in
@@ -54,15 +54,18 @@ from hubdpo.model.tokenizer.load import read_tokenizer
 from hubdpo.model.tokenizer.own_template import template_for, write_template
 from hubdpo.version import __version__, requirement
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 GIVE_BASE = "add `--base USER/NAME` with the model that it was trained on"
 
 
 class _Looked(NamedTuple):
-    """A base by its small files: its files, their shapes, and what the adapter's own tokenizer is to it."""
+    """What the small files of a base tell: its commit, and what the adapter has in place of its template and tokens."""
 
-    files: Snapshot
-    shapes: Shapes
-    tokenizer: Choice
+    commit: str | None
+    template: str | None
+    own_tokenizer: bool
 
 
 @takes(AdoptConfig, "adapter", "output_dir")
@@ -102,13 +105,13 @@ def _adopted(
     config: AdoptConfig, found: Found, facts: Facts, options: Values, base_name: str, looked: _Looked,
     dataset: DatasetRef | None, new: Path,
 ) -> RunManifest:  # fmt: skip
-    template = config.chat_template or looked.tokenizer.template
+    template = config.chat_template or looked.template
     base = find_base(base_name, load_in_4bit=facts.options.get("load_in_4bit"), needs_template=template is None)
     shutil.copyfile(found.folder / ADAPTER_WEIGHTS, new / ADAPTER_WEIGHTS)
     settings = canonical_adapter_config(found.adapter.config, base.ref)
     write_atomic(new / ADAPTER_CONFIG, canonical_json(settings))
-    own = found.folder if looked.tokenizer.own else None
-    copy_base_files(base, new, looked.tokenizer.template, tokenizer=own)
+    own = found.folder if looked.own_tokenizer else None
+    copy_base_files(base.folder, base.ref.license, new, looked.template, tokenizer=own)
     kwargs = facts.options.get("chat_template_kwargs")
     tokenizer = read_tokenizer(new, kwargs, template=config.chat_template)
     if config.chat_template is not None:
@@ -120,12 +123,12 @@ def _adopted(
         adopted=Adopted(
             source=found.ref, tool=facts.tool, tool_version=facts.tool_version, method=facts.method,
             named_base=facts.named_base, named_revision=facts.named_revision, named_data=facts.datasets,
-            own_tokenizer=looked.tokenizer.own,
+            own_tokenizer=looked.own_tokenizer,
             license=(licence_of(found.folder)["license"] or "")[:200] or None, read=facts.read,
             left_out=found.left_out(facts.read),
         ),
         versions=dict(sorted(facts.versions.items())), seed=facts.options.get("seed"),
-        end_of_turn=unstopped(base.folder, _end_of_turn(lambda: ChatEncoder(tokenizer))), steps=facts.steps,
+        end_of_turn=unstopped(base.folder, _end_of_turn(tokenizer)), steps=facts.steps,
         train_seconds=facts.seconds, metrics=facts.last,
     )  # fmt: skip
     if manifest.end_of_turn is not None:
@@ -143,7 +146,7 @@ def _adopted(
     probes = record_probes(adapted, tokenizer, load_in_4bit=in_4bit, template_kwargs=kwargs)
     probes.write(new / PROBES_FILE)
     if facts.log:
-        write_atomic(new / METRICS_FILE, log_lines(facts))
+        write_atomic(new / METRICS_FILE, "".join(json.dumps(line) + "\n" for line in facts.log))
         write_plots(new)
     manifest = manifest.model_copy(update={"files": entries_of(new, RUN_FILES)})
     manifest.write(new / RUN_FILE)
@@ -163,10 +166,7 @@ def _errors_name(adapter: str, scratch: str) -> Iterator[None]:
 
 
 def _base_of(config: AdoptConfig, found: Found, facts: Facts) -> str:
-    """Return the base to take: that of the option, else the one that adapter_config.json names, at its revision.
-
-    Raise ConfigError when the adapter names none that can be had.
-    """
+    """Return the base to take: that of the option, else the one that adapter_config.json names, at its revision."""
     settings, name = found.adapter.config, found.ref.name
     named, revision = settings.get("base_model_name_or_path"), settings.get("revision")
     called = shortened(repr(named), 100)
@@ -189,23 +189,20 @@ def _base_of(config: AdoptConfig, found: Found, facts: Facts) -> str:
 
 
 def _look_at(base: str, found: Found) -> _Looked:
-    """Compare an adapter with the small files of its base. Raise ConfigError where it does not fit."""
     files = open_snapshot(base, repo_type="model")
     if ADAPTER_CONFIG in files.files:
         raise UnsupportedBase(f"`{base}` is an adapter, not a base model", hint=GIVE_BASE)
     shapes = weight_shapes(files)
     check_shapes(found.ref.name, found.adapter.shapes, files.name, shapes, hint=GIVE_BASE)
     check_on_base(found.adapter, modules_in(shapes))
-    return _Looked(files, shapes, choose(found.folder, found.ref.name, files, shapes))
+    template = own_template(found.folder, found.ref.name, files)
+    return _Looked(files.commit, template, has_own_tokens(found.folder, found.ref.name, files, shapes))
 
 
 def _ready(
     config: AdoptConfig, found: Found, looked: _Looked, options: Values, dataset: DatasetRef | None
 ) -> RunManifest | None:
-    """Return the manifest of this very adoption from the output folder, None where it is empty.
-
-    Raise ConfigError where it holds anything else.
-    """
+    """Return the manifest of this very adoption, None where the output folder is empty; ConfigError for all else."""
     folder = config.output_dir
     if not entries(folder):
         return None
@@ -215,7 +212,7 @@ def _ready(
     run = read_run(folder)
     sha256 = run.adopted.source.sha256 if run.adopted is not None else None
     if (sha256, run.base.revision, run.dataset, run.config) != (
-        found.ref.sha256, looked.files.commit, dataset, options,
+        found.ref.sha256, looked.commit, dataset, options,
     ):  # fmt: skip
         what = f"the adapter {run.adopted.source.name}, adopted" if run.adopted is not None else "a run of hubdpo"
         raise ConfigError(f"`{folder}` holds {what}", hint=hint)
@@ -223,14 +220,12 @@ def _ready(
 
 
 def _options(config: AdoptConfig, facts: Facts, looked: _Looked) -> Values:
-    """Return the options that run.json has: those that are known, and the chat template where it is not the base's."""
-    template = recorded(config.chat_template or looked.tokenizer.template)
-    known = {**facts.options, "chat_template": template}
+    known = {**facts.options, "chat_template": recorded(config.chat_template or looked.template)}
     return {name: value for name, value in known.items() if value is not None}
 
 
-def _end_of_turn(encoder: Callable[[], ChatEncoder]) -> tuple[str, int] | None:
+def _end_of_turn(tokenizer: PreTrainedTokenizerBase) -> tuple[str, int] | None:
     try:
-        return encoder().end_of_turn
+        return ChatEncoder(tokenizer).end_of_turn
     except DataError:  # a template that cannot be split into turns, of which evaluate says so
         return None

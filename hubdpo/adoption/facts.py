@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,15 +87,7 @@ def gather(found: Found) -> Facts:
 
 def _from_adapter_config(facts: Facts, found: Found) -> None:
     config = found.adapter.config
-    alpha, layers = config.get("lora_alpha"), config.get("layers_to_transform")
-    alpha = 8 if alpha is None else alpha  # PEFT's default, as that of `r`
-    facts.options = {
-        "lora_r": config.get("r") or 8, "lora_alpha": int(alpha) if alpha == int(alpha) else alpha,
-        "lora_dropout": config.get("lora_dropout") or 0.0,
-        "lora_target_modules": sorted({name.rpartition(".")[2] for name in found.adapter.modules}),
-        "layers_to_transform": [layers] if isinstance(layers, int) else layers and sorted(layers),
-        "use_rslora": bool(config.get("use_rslora")), "use_dora": bool(config.get("use_dora")),
-    }  # fmt: skip
+    facts.options = {**found.adapter.options, "lora_dropout": config.get("lora_dropout") or 0.0}
     named, mapping = config.get("base_model_name_or_path"), config.get("auto_mapping")
     if isinstance(revision := config.get("revision"), str) and revision:
         facts.named_revision = revision[:200]
@@ -158,21 +149,17 @@ def _from_state(facts: Facts, found: Found) -> None:
         facts.steps = steps
     history, endless = state.get("log_history"), 0
     for line in history if isinstance(history, list) else []:
-        numbers = (
-            {name: value for name, value in line.items() if type(value) in (int, float)} if _has_step(line) else {}
-        )
+        if not isinstance(line, dict) or type(step := line.get("step")) is not int or not 0 <= step < 2**53:
+            continue
+        numbers = {name: value for name, value in line.items() if type(value) in (int, float)}
         finite = {name: value for name, value in numbers.items() if abs(value) < 2**1023}  # JSON has no others
         endless += len(numbers) - len(finite)
-        facts.log += [{"step": finite.pop("step"), **finite}] if finite else []
+        facts.log.append({"step": step, **finite})
     if endless:
         console.warn(f"left out of the log: {console.counted(endless, 'number')} of `{STATE}`, as not finite")
     facts.seconds = _seconds(facts.last.get("train_runtime"))
     inside = found.state_folder.name + "/" if found.state_folder != found.folder else ""
     facts.read.append(inside + STATE)
-
-
-def _has_step(line: object) -> bool:
-    return isinstance(line, dict) and type(line.get("step")) is int and 0 <= line["step"] < 2**53
 
 
 def _from_results(facts: Facts, found: Found) -> None:
@@ -200,8 +187,3 @@ def _value(name: str, value: Any) -> Any:
         return None
     fits = abs(known) < 2**53 if isinstance(known, (int, float)) else len(str(known)) <= LONGEST  # not of NaN either
     return known if fits else None
-
-
-def log_lines(facts: Facts) -> str:
-    """Return the lines of metrics.jsonl."""
-    return "".join(json.dumps(line) + "\n" for line in facts.log)

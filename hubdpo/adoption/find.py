@@ -23,6 +23,7 @@ from hubdpo.errors import ArtefactError
 from hubdpo.hub.open import open_snapshot
 from hubdpo.hub.snapshot import Snapshot
 from hubdpo.model.adapters.check import CheckedAdapter, check_adapter_files
+from hubdpo.model.adapters.start import no_adapter_but_inside
 
 STATE = "trainer_state.json"
 RESULTS = ("all_results.json", "train_results.json")
@@ -80,10 +81,7 @@ def find_adapter(name: str) -> Found:
 
 
 def _with_state(folder: Path, files: Snapshot, sha256: str) -> Path | None:
-    """Return the folder of the trainer_state.json of these weights: this one, or a checkpoint with the same weights.
-
-    TRL writes it into checkpoints alone.
-    """
+    """Return the folder with the trainer_state.json of these weights, which TRL writes into checkpoints alone."""
     if STATE in files.files:
         return folder
     numbers = [int(match[1]) for each in files.files if (match := CHECKPOINT.fullmatch(each.partition("/")[0]))]
@@ -97,14 +95,8 @@ def _with_state(folder: Path, files: Snapshot, sha256: str) -> Path | None:
 def _no_adapter(name: str, files: Snapshot) -> ArtefactError:
     if MERGE_FILE in files.files or CONFIG in files.files:
         return ArtefactError(f"`{name}` is a whole model, not an adapter", hint="hubdpo adopt takes LoRA adapters")
-    message = f"`{name}` holds no adapter: it has no {ADAPTER_CONFIG}"
-    inner = [path.rpartition("/")[0] for path in files.files if path.endswith(f"/{ADAPTER_CONFIG}")]
-    if inner:
-        last = max(inner, key=lambda place: (int("0" + "".join(filter(str.isdecimal, place))), place))
-        fetch = f"hf download {name} --include '{last}/*' --local-dir adapter, then " if files.commit else ""
-        place = f"adapter/{last}" if files.commit else f"{name}/{last}"
-        return ArtefactError(message, hint=f"it has one in a folder: {fetch}hubdpo adopt {quoted(place)} ...")
-    return ArtefactError(message, hint=f"give the folder that has {ADAPTER_CONFIG} and {ADAPTER_WEIGHTS}")
+    otherwise = f"give the folder that has {ADAPTER_CONFIG} and {ADAPTER_WEIGHTS}"
+    return no_adapter_but_inside(name, files, "hubdpo adopt {} ...", otherwise)
 
 
 def say_what_is_left_out(names: list[str]) -> None:

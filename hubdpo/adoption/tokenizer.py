@@ -5,7 +5,6 @@ Trainers write the tokenizer anew with another version of the library, so its co
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from hubdpo import console
@@ -18,33 +17,29 @@ from hubdpo.model.tokenizer.load import count_tokens
 EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight")
 
 
-@dataclass(frozen=True)
-class Choice:
-    """`template` is the source of a chat template in place of the base's; `own` says whether the tokens are others."""
+def own_template(folder: Path, name: str, base: Snapshot) -> str | None:
+    """Return the chat template in the folder of the adapter `name` where it is another than the base's, and say so."""
+    template = template_of(FolderSnapshot(folder, all_files=True))
+    if template is None or template.rstrip() == (template_of(base) or "").rstrip():
+        return None
+    if "{{" not in template and "{%" not in template:
+        console.warn(f"what `{name}` has for a chat template is none; the run has that of `{base.name}`")
+        return None
+    console.warn(f"`{name}` has another chat template than `{base.name}`; the run has that of the adapter")
+    return template
 
-    template: str | None
-    own: bool
 
-
-def choose(folder: Path, name: str, base: Snapshot, stored: Shapes) -> Choice:
-    """Compare the tokenizer in the folder of the adapter `name` with that of its base, and say what differs.
+def has_own_tokens(folder: Path, name: str, base: Snapshot, stored: Shapes) -> bool:
+    """Tell whether the folder of the adapter `name` has other tokens than its base, and say so.
 
     Raise ConfigError for tokens of which the base, whose weights have the `stored` shapes, has no embedding.
     """
     own = FolderSnapshot(folder, all_files=True)
-    template = template_of(own)
-    if template is not None and template.rstrip() == (template_of(base) or "").rstrip():
-        template = None
-    if template is not None and "{{" not in template and "{%" not in template:
-        console.warn(f"what `{name}` has for a chat template is none; the run has that of `{base.name}`")
-        template = None
-    if template is not None:
-        console.warn(f"`{name}` has another chat template than `{base.name}`; the run has that of the adapter")
     if TOKENIZER not in own.files or TOKENIZER not in base.files:
-        return Choice(template, own=False)
+        return False
     ours, theirs = (parse_object(files.read(TOKENIZER), TOKENIZER, of=f"`{files.name}`") for files in (own, base))
     if _content(ours) == _content(theirs):
-        return Choice(template, own=False)
+        return False
     rows = max((shape[0] for tensor, shape in stored.items() if tensor.endswith(EMBEDDINGS)), default=None)
     count, before = count_tokens(ours), count_tokens(theirs)
     if rows is not None and count is not None and count > rows:
@@ -54,7 +49,7 @@ def choose(folder: Path, name: str, base: Snapshot, stored: Shapes) -> Choice:
         )
     counts = f", {count:,} ids and not {before:,}" if None not in (count, before) and count != before else ""
     console.warn(f"`{name}` has another tokenizer than `{base.name}`{counts}; the run has that of the adapter")
-    return Choice(template, own=True)
+    return True
 
 
 def _content(tokenizer: JsonObject) -> list[object]:

@@ -17,15 +17,15 @@ from pydantic import BaseModel, TypeAdapter
 
 from hubdpo import console
 from hubdpo.artefacts.formats.messages import TOOLS, Message
-from hubdpo.artefacts.manifests.manifest import Count
+from hubdpo.artefacts.manifests.manifest import Count, fingerprint
 from hubdpo.data.pairs.example import Rejection
 from hubdpo.data.pairs.extras import dumped, prompt_of
 from hubdpo.data.tokens.encoder import ChatEncoder
-from hubdpo.evaluation.kept import Kept, Stored, key_of
+from hubdpo.evaluation.kept import Kept
 from hubdpo.evaluation.models import ADAPTER, BASE, WORDS, Models
 from hubdpo.model.device import hardware_name
 from hubdpo.model.log_probs import causal_lm
-from hubdpo.model.sampling import Generated, Sampling, generate, left_out_settings
+from hubdpo.model.sampling import Sampling, generate, left_out_settings
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -169,8 +169,7 @@ def answers_of(
     from all others; `name` is how it is called here. A batch is kept as soon as it is there, so that a killed
     evaluation loses one batch at most. The caller sets evaluation mode.
     """
-    keys = [key_of("answer", model_key, each.ids, sampling.facts()) for each in asked]
-    missing = {key for key in keys if kept.get(key) is None}
+    keys = [fingerprint(["answer", model_key, each.ids, sampling.facts()]) for each in asked]
     hardware = hardware_name(model.device.type)
     # the longest first, so that memory runs out at once if at all; the batches are those of all prompts, also where
     # some are kept, because numbers are rounded otherwise in a batch of another shape
@@ -178,20 +177,23 @@ def answers_of(
     with console.progress(f"answers of the {name}", len(asked)) as bar:
         for start in range(0, len(ordered), batch_size):
             batch = ordered[start : start + batch_size]
-            new = [(each, key) for each, key in batch if key in missing]
+            new = [(each, key) for each, key in batch if kept.get(key) is None]
             if new:
                 ids = [each.ids for each, _ in new]
                 began = time.perf_counter()
                 generated = generate(model, ids, list(map(_seed, ids)), sampling)
                 seconds = (time.perf_counter() - began) / len(new)
-                took = Took(seconds=seconds, at_once=len(new), device=hardware).model_dump()
-                results = [
-                    Stored(key, {**_result(each.prompt, name, tokenizer, made), "took": took})
-                    for (each, key), made in zip(new, generated, strict=True)
-                ]
-                kept.add(*results)
+                took = Took(seconds=seconds, at_once=len(new), device=hardware)
+                results = {}
+                for (each, key), made in zip(new, generated, strict=True):
+                    text = str(tokenizer.decode(made.ids, skip_special_tokens=True)).strip()
+                    line = AnswerLine(text=text, tokens=len(made.ids), ended=made.ended, took=took)
+                    results[key] = {"row": each.prompt.row, "model": name, **line.model_dump()}
+                kept.add(results)
             bar.advance(bar.task_ids[0], len(batch))
-    return [_answer(each.prompt, kept.get(key) or {}) for each, key in zip(asked, keys, strict=True)]
+    # the row is that of this dataset: the same prompt may have been another row of another one
+    lines = [AnswerLine.model_validate(kept.get(key)) for key in keys]
+    return [Answer(each.prompt.row, **dict(line)) for each, line in zip(asked, lines, strict=True)]
 
 
 def _encoded(prompts: Sequence[Prompt], encoder: ChatEncoder, max_new_tokens: int, room: int | None) -> list[Asked]:
@@ -225,14 +227,3 @@ def _room(model: PreTrainedModel | PeftModel) -> int | None:
 
 def _seed(ids: Sequence[int]) -> int:
     return int.from_bytes(hashlib.sha256(repr((SEED, list(ids))).encode()).digest()[:7], "big")
-
-
-def _result(prompt: Prompt, name: str, tokenizer: PreTrainedTokenizerBase, made: Generated) -> dict[str, Any]:
-    text = str(tokenizer.decode(made.ids, skip_special_tokens=True)).strip()
-    return {"row": prompt.row, "model": name, "text": text, "tokens": len(made.ids), "ended": made.ended}
-
-
-def _answer(prompt: Prompt, result: Mapping[str, Any]) -> Answer:
-    # the row is that of this dataset: the same prompt may have been another row of another one
-    took = Took.model_validate(result["took"]) if result.get("took") else None
-    return Answer(prompt.row, result["text"], result["tokens"], result["ended"], took)

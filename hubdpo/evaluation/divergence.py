@@ -23,7 +23,7 @@ from hubdpo.artefacts.manifests.intervals import Interval
 from hubdpo.artefacts.manifests.sweep import Divergence
 from hubdpo.data.encoded.rows import SIDES, sequence
 from hubdpo.data.tokens.tokenize import scored_places
-from hubdpo.model.adapters.reference import has_reference, reference_active
+from hubdpo.model.adapters.reference import REFERENCE, adapter_active, has_reference
 from hubdpo.model.log_probs import causal_lm
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def kl_to_reference(model: PeftModel, rows: Sequence[Mapping[str, Any]]) -> Dive
 
     @contextmanager
     def reference() -> Iterator[PeftModel]:
-        with reference_active(model) if has_reference(model) else model.disable_adapter():
+        with adapter_active(model, REFERENCE) if has_reference(model) else model.disable_adapter():
             yield model
 
     was_training = model.training

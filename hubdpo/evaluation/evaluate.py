@@ -1,7 +1,4 @@
-"""The evaluate stage: an adapter or a model in; eval.json, the scores of each pair and plots out.
-
-Imports no torch by itself.
-"""
+"""The evaluate stage: an adapter or a model in; eval.json, the scores of each pair and plots out. Imports no torch."""
 
 from __future__ import annotations
 
@@ -82,7 +79,6 @@ class Evaluated(NamedTuple):
 
 
 def evaluate_into_folder(config: EvaluateConfig) -> Evaluated:
-    """Evaluate a model, as `evaluate` says."""
     check_device(config.device)
     check_lm_eval(config.lm_eval)
     folder = Path(config.model)
@@ -96,7 +92,6 @@ def evaluate_into_folder(config: EvaluateConfig) -> Evaluated:
 
 
 def _check_output(output: Path, subject: Subject) -> None:
-    """Raise ConfigError for an output that is a file, a folder of another stage, or has another model's evaluation."""
     hint = "give another `--output-dir`"
     if output.exists() and not output.is_dir():
         raise ConfigError(f"`{output}` is a file, and the results need a folder", hint=hint)
@@ -131,18 +126,25 @@ def _evaluate(config: EvaluateConfig, subject: Subject, output: Path) -> EvalRep
 
     # 3. the original weights first: answers and benchmarks are those of the weights that other programs load
     scores, scored = Kept(output / EVALUATION_FOLDER / SCORES_FILE, SCORES), dict[Weights, list[Scored]]()
+    beta = (subject.run.beta if subject.run is not None else None) or BETA
+    command, batch_size = partial(_command, config), config.per_device_eval_batch_size
     beside: Beside | None = None
     for weights in dict.fromkeys((ORIGINAL, trained_on) if config.base_weights == "both" else (trained_on,)):
         models = _loaded(parts, weights, device, is_needed=weights == trained_on)
         if models is None:
             continue
-        with room_for_scoring(config.per_device_eval_batch_size, partial(_command, config)):
+        with room_for_scoring(batch_size, command):
             if weights == trained_on and subject.is_run_folder and config.base_weights != "original":
                 _compare_or_record(subject, models, tokenizer)
-            scored[weights] = [_score(config, subject, models, held_out, scores) for held_out in sets]
+            scored[weights] = [
+                score_encoded(
+                    models, each.test, beta=beta, batch_size=batch_size, split=each.dataset.split, kept=scores
+                )
+                for each in sets
+            ]
             if beside is None:
                 first = sets[0], scored[weights][0]
-                beside = look_beside(config, models, tokenizer, *first, output, tasks, partial(_command, config))
+                beside = look_beside(config, models, tokenizer, *first, output, tasks, command)
         del models
         gc.collect()
     assert beside is not None
@@ -173,14 +175,6 @@ def _loaded(parts: Parts, weights: Weights, device: str, *, is_needed: bool) -> 
             raise
         console.warn(f"the original weights of the base are not measured: {problem.message}")
         return None
-
-
-def _score(config: EvaluateConfig, subject: Subject, models: Models, held_out: HeldOut, kept: Kept) -> Scored:
-    beta = (subject.run.beta if subject.run is not None else None) or BETA
-    return score_encoded(
-        models, held_out.test, beta=beta, batch_size=config.per_device_eval_batch_size, split=held_out.dataset.split,
-        kept=kept,
-    )  # fmt: skip
 
 
 def _report(

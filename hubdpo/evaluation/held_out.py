@@ -37,8 +37,7 @@ class HeldOut(NamedTuple):
 def look_at(name: str, subject: Subject) -> Found:
     """Find a dataset and the split of it that was held out, without reading it.
 
-    A dataset with a train split alone is scored too, if it is not the one of the training. Raise ArtefactError for that
-    one.
+    A dataset with a train split alone is scored too; ArtefactError if it is the one of the training.
     """
     manifest, pinned = look_at_dataset(name, trains=False)
     if manifest.splits.get("test"):
@@ -52,7 +51,7 @@ def look_at(name: str, subject: Subject) -> Found:
 
 
 def read(config: EvaluateConfig, subject: Subject, tokenizer: Path, found: list[Found]) -> list[HeldOut]:
-    """Read and tokenise the pairs of each dataset, as the training did, with the tokenizer of a folder."""
+    """Tokenise the pairs of each dataset as the training did, with the tokenizer of a folder."""
     run = subject.run
     limit = config.max_length or (run.max_length if run is not None else None) or MAX_LENGTH
     budget = (run.max_prompt_length if run is not None else None) or limit // 2
@@ -86,22 +85,17 @@ def _with_seen(config: EvaluateConfig, subject: Subject, sets: list[HeldOut]) ->
         names = console.listed([f"`{held_out.dataset.name}`" for held_out in others])
         console.warn(f"it is not known whether the training saw the pairs of {names}")
         return sets
-    pairs = {held_out.dataset.fingerprint: set(held_out.split.hashes(config.max_pairs)) for held_out in others}
-    seen: dict[str, set[bytes]] = {fingerprint: set() for fingerprint in pairs}
-    for pair in train.hashes():
-        for fingerprint, of in pairs.items():
-            if pair in of:
-                seen[fingerprint].add(pair)
     found = []
     for held_out in sets:
-        data, count = held_out.dataset, len(seen.get(held_out.dataset.fingerprint, ()))
+        data = held_out.dataset
         if data.in_train is None:
+            count = len(set(held_out.split.hashes(config.max_pairs)).intersection(train.hashes()))
             data = data.model_copy(update={"in_train": count})
-        if count:
-            console.warn(
-                f"{console.counted(count, 'pair')} of `{data.name}` were in the training data, so what is measured on "
-                "them is not held out"
-            )
+            if count:
+                console.warn(
+                    f"{console.counted(count, 'pair')} of `{data.name}` were in the training data, so what is measured "
+                    "on them is not held out"
+                )
         found.append(held_out._replace(dataset=data))
     return found
 

@@ -1,6 +1,6 @@
 """Keep what an evaluation computed at great cost, so that a killed one goes on and the next one asks nothing twice.
 
-A file in `RUN/evaluation/` (EVALUATION_FOLDER) has a JSON object a line: `key`, the SHA-256 of all that the result
+A file in `RUN/evaluation/` (EVALUATION_FOLDER) has a JSON object a line: `key`, the fingerprint of all that the result
 depends on, and the result. It is appended to and never rewritten; it stays on this machine, because it may hold rows of
 the dataset.
 """
@@ -8,20 +8,14 @@ the dataset.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 from pydantic import TypeAdapter
 
 from hubdpo import console
-from hubdpo.artefacts.manifests.manifest import fingerprint
-
-
-class Stored(NamedTuple):
-    key: str
-    result: dict[str, Any]
 
 
 class Kept:
@@ -49,24 +43,14 @@ class Kept:
         self._starts_line = lines[-1] == b""
 
     def get(self, key: str) -> dict[str, Any] | None:
-        """Return the result of a key, None where there is none yet."""
         return self._results.get(key)
 
-    def add(self, *results: Stored) -> None:
-        """Append results, all of them in one write, and keep them once they are on the disk."""
-        lines = b"".join(orjson.dumps({"key": key, **result}) + b"\n" for key, result in results)
+    def add(self, results: Mapping[str, dict[str, Any]]) -> None:
+        """Append results by key, all of them in one write, and keep them once they are on the disk."""
+        lines = b"".join(orjson.dumps({"key": key, **result}) + b"\n" for key, result in results.items())
         with self._lock:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("ab") as stream:
                 stream.write(lines if self._starts_line else b"\n" + lines)
             self._starts_line = True
             self._results.update(results)
-
-    def missing(self, keys: Iterable[str]) -> list[str]:
-        """Return those keys, each once and in order, that have no result yet."""
-        return [key for key in dict.fromkeys(keys) if key not in self._results]
-
-
-def key_of(*facts: object) -> str:
-    """Return the key of a result: the hash of JSON values, all that it depends on."""
-    return fingerprint(facts)

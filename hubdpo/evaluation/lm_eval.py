@@ -23,8 +23,9 @@ from pydantic import BaseModel, TypeAdapter
 from hubdpo import console
 from hubdpo.artefacts.manifests.benchmarks import MOST_METRICS, Benchmark, Benchmarks, Metric
 from hubdpo.artefacts.manifests.intervals import Interval
+from hubdpo.artefacts.manifests.manifest import fingerprint
 from hubdpo.errors import ConfigError
-from hubdpo.evaluation.kept import Kept, Stored, key_of
+from hubdpo.evaluation.kept import Kept
 from hubdpo.evaluation.models import ADAPTER, BASE, WORDS, Models
 from hubdpo.hub.failures import first_line
 from hubdpo.model.memory import is_out_of_memory
@@ -124,11 +125,11 @@ def run_benchmarks(
     with console.progress("benchmarks", 2 * len(tasks)) as bar:
         for task in tasks:
             for name, of in results.items():
-                key = key_of("lm_eval", version, models.keys[name], task.name, task.sha256, limit)
+                key = fingerprint(["lm_eval", version, models.keys[name], task.name, task.sha256, limit])
                 if kept.get(key) is None:
                     console.info(f"{task.name} with the {WORDS[name]}")
                     with models.running(name) as model:
-                        kept.add(Stored(key, _measured(model, tokenizer, task, limit, batch_size)))
+                        kept.add({key: _measured(model, tokenizer, task, limit, batch_size)})
                 of[task.name] = kept.get(key) or {}
                 bar.advance(bar.task_ids[0])
     rows = [row for task in tasks for row in _rows(task, results[BASE][task.name], results[ADAPTER][task.name])]

@@ -6,9 +6,8 @@ import importlib.metadata
 from typing import NamedTuple
 
 from hubdpo.artefacts.manifests.manifest import fingerprint
-from hubdpo.evaluation.kept import key_of
 from hubdpo.evaluation.models import ADAPTER, BASE, OTHER, Models, weights_in_words
-from hubdpo.evaluation.subject import Subject, content_key
+from hubdpo.evaluation.subject import WHOLE, Subject, content_key
 from hubdpo.model.adapters.load import attach_adapter, attach_another
 from hubdpo.model.adapters.reference import add_reference
 from hubdpo.model.adapters.start import StartAdapter
@@ -36,8 +35,8 @@ class Parts(NamedTuple):
 
     subject: Subject
     base: Base
-    start: StartAdapter | None = None
-    other: Subject | None = None
+    start: StartAdapter | None
+    other: Subject | None
 
 
 def load_models(parts: Parts, weights: Weights, device: str) -> Models:
@@ -61,14 +60,12 @@ def load_models(parts: Parts, weights: Weights, device: str) -> Models:
 
 def _keys(parts: Parts, weights: str, device: str) -> dict[str, str]:
     """Return the hash of all that the numbers of each model depend on, besides the tokens."""
-    base, ref = parts.base, parts.base.ref
-    stored = (
-        f"{ref.repo_id}@{ref.revision}" if ref.revision else content_key(base.folder, ("config.json", "*.safetensors"))
-    )
+    ref = parts.base.ref
+    stored = f"{ref.repo_id}@{ref.revision}" if ref.revision else content_key(parts.base.folder, WHOLE)
     place = [stored, weights, device, *(importlib.metadata.version(name) for name in PACKAGES)]
     adapters = {BASE: "", ADAPTER: parts.subject.key}
     if parts.start is not None:
         adapters["start"] = fingerprint(parts.start.ref.sha256)
     if parts.other is not None:
         adapters[OTHER] = parts.other.key
-    return {name: key_of(place, key) for name, key in adapters.items()}
+    return {name: fingerprint([place, key]) for name, key in adapters.items()}

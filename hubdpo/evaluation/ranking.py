@@ -38,19 +38,13 @@ class Scored(NamedTuple):
 
 
 def score_pairs(
-    model: PeftModel,
-    tokenizer: PreTrainedTokenizerBase,
-    examples: Iterable[Mapping[str, list[dict[str, str]]]],
-    *,
-    beta: float = 0.1,
-    max_length: int = 1024,
-    prompt_budget: int = 512,
-    batch_size: int = 4,
-) -> Ranking:
-    """Score pairs in memory, as `score_encoded` does. The defaults are those of training."""
+    model: PeftModel, tokenizer: PreTrainedTokenizerBase, examples: Iterable[Mapping[str, list[dict[str, str]]]], *,
+    max_length: int = 1024, prompt_budget: int = 512,
+) -> Ranking:  # fmt: skip
+    """Score pairs in memory, as `score_encoded` does, with the defaults of training."""
     encoder = PairTokenizer(tokenizer, max_length=max_length, prompt_budget=prompt_budget)
     rows = TokenRows.of(encoder.rows(examples))
-    return score_encoded(Models(model), EncodedSplit(rows, encoder), beta=beta, batch_size=batch_size).ranking
+    return score_encoded(Models(model), EncodedSplit(rows, encoder), beta=0.1, batch_size=4).ranking
 
 
 def score_encoded(
@@ -85,7 +79,6 @@ def score_encoded(
 
 
 def _ranking(scores: Mapping[str, Scores], beta: float) -> Ranking:
-    """Return how the models rank the same pairs."""
     base, adapter, start = scores[BASE], scores[ADAPTER], scores.get(START)
     before = start or base
     # reward = beta * log(policy / reference) + a term that depends on the prompt alone and cancels in the margin
@@ -116,7 +109,6 @@ def _ranking(scores: Mapping[str, Scores], beta: float) -> Ranking:
 
 
 def _columns(rows: TokenRows, scores: Mapping[str, Scores]) -> dict[str, Numbers]:
-    """Return what `eval_pairs.jsonl` holds of the scores by each model."""
     any_scores = next(iter(scores.values()))
     counts = (rows.row_numbers, any_scores.chosen_length, any_scores.rejected_length)
     columns: dict[str, Numbers] = dict(zip(COUNTS, counts, strict=True))
@@ -143,7 +135,6 @@ def _other_scores(other: Scores, adapter: Scores) -> OtherScores:
 
 
 def _gain(after: Values, before: Values) -> Interval:
-    """Return the mean of the differences of two models on the same pairs."""
     return Interval.of_mean(after.astype(np.float64) - before)
 
 

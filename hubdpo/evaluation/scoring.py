@@ -12,9 +12,9 @@ import numpy.typing as npt
 from pydantic import BaseModel, FiniteFloat, TypeAdapter
 
 from hubdpo import console
-from hubdpo.data.encoded.rows import SIDES, Row, TokenRows, sequence
+from hubdpo.data.encoded.rows import SIDES, TokenRows, sequence
 from hubdpo.data.tokens.tokenize import scored_places
-from hubdpo.evaluation.kept import Kept, Stored
+from hubdpo.evaluation.kept import Kept
 from hubdpo.model.log_probs import answer_log_probs
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ Once = Callable[[str, Callable[[], Any]], Any]
 
 
 def anew(name: str, make: Callable[[], T]) -> T:
-    """Make it, as `Once` of what has nobody to share it with."""
     return make()
 
 
@@ -85,15 +84,15 @@ class Memo(NamedTuple):
 def scores_of(
     model: PreTrainedModel | PeftModel, rows: TokenRows, batch_size: int, name: str, memo: Memo | None = None
 ) -> Scores:
-    """Score rows, twice `batch_size` answers a forward pass, the longest first.
-
-    An answer that several pairs share, after the same prompt, is scored once, and one whose score is kept in `memo` not
-    at all.
-    """
+    """Score rows, 2 `batch_size` answers a pass, the longest first; each once, and not at all if `memo` has it."""
     import torch
 
     first, which = distinct_answers(rows)
-    answers = [_sequence(rows[place // 2], SIDES[place % 2]) for place in first.tolist()]
+    # the ids of each prompt with its answer, and the positions of those that are scored
+    answers = [
+        (sequence(row, side).astype(np.int64), scored_places(row, side))
+        for row, side in ((rows[place // 2], SIDES[place % 2]) for place in first.tolist())
+    ]
     lengths = np.array([len(positions) for _, positions in answers])
     keys = [memo.key(*answer) for answer in answers] if memo is not None else []
     known = [memo.kept.get(key) for key in keys] if memo is not None else [None] * len(answers)
@@ -107,7 +106,7 @@ def scores_of(
             values = answer_log_probs(model, [answers[place] for place in batch])
             sums[batch] = [each.double().sum().item() for each in values]
             if memo is not None:
-                memo.kept.add(*(Stored(keys[place], {"sum": float(sums[place])}) for place in batch))
+                memo.kept.add({keys[place]: {"sum": float(sums[place])} for place in batch})
             bar.advance(bar.task_ids[0], len(batch))
     chosen, rejected = which[0::2], which[1::2]
     return Scores(sums[chosen], sums[rejected], lengths[chosen], lengths[rejected])
@@ -130,8 +129,3 @@ def distinct_answers(rows: TokenRows) -> tuple[Places, Places]:
                 first.append(place)
             which[place] = number
     return np.array(first), which
-
-
-def _sequence(row: Row, side: str) -> tuple[npt.NDArray[np.int64], list[int]]:
-    """Return the ids of a prompt with an answer, and the positions of those that are scored."""
-    return sequence(row, side).astype(np.int64), scored_places(row, side)

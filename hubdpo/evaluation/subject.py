@@ -63,9 +63,7 @@ class Subject:
     @property
     def key(self) -> str:
         """The hash of the files that decide what it computes beside its base."""
-        return content_key(
-            self.folder, (CONFIG, "*.safetensors") if self.is_whole else (ADAPTER_CONFIG, ADAPTER_WEIGHTS)
-        )
+        return content_key(self.folder, WHOLE if self.is_whole else (ADAPTER_CONFIG, ADAPTER_WEIGHTS))
 
     def tokenizer_folder(self, base: Path) -> Path:
         """Return the folder with the tokenizer of the training: the base's, unless the adapter has its own."""
@@ -115,10 +113,7 @@ class Subject:
         return str(local) if local is not None else None
 
     def in_4bit(self, config: EvaluateConfig) -> bool:
-        """Return whether the training had the base in NF4, by its run, else by the option.
-
-        Raise ConfigError where they contradict each other.
-        """
+        """Return whether the training had the base in NF4, by its run or the option; ConfigError if they contradict."""
         known = self.run.in_4bit if self.run is not None else None
         if known is not None and config.load_in_4bit not in (None, known):
             raise ConfigError(
@@ -199,17 +194,14 @@ def _named_by_adapter(subject: Subject) -> tuple[str, str | None]:
 
 
 def find_reference(config: EvaluateConfig, subject: Subject) -> StartAdapter | None:
-    """Return the adapter that a run started from, where it is the reference of the rewards.
-
-    Raise ConfigError when it is gone, or was changed.
-    """
+    """Return the adapter that a run started from, where it is the reference; ConfigError when it is gone or changed."""
     run = subject.run
     ref = run.started_from if run is not None else None
     if run is None or ref is None or not run.is_frozen_reference or not run.is_compared:
         return None
-    name, here = config.adapter, remembered_folder(subject.folder, "adapter") if subject.is_local else None
-    if name is None and (here is not None or ref.repo_id is not None):
-        name = str(here) if here is not None else f"{ref.repo_id}@{ref.revision}"
+    here = remembered_folder(subject.folder, "adapter") if subject.is_local else None
+    on_hub = f"{ref.repo_id}@{ref.revision}" if ref.repo_id is not None else None
+    name = config.adapter or (str(here) if here is not None else on_hub)
     if name is None:
         raise ConfigError(
             f"the adapter folder `{ref.name}`, from which the run started, is gone", hint="give it with `--adapter DIR`"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from hubdpo import console
@@ -14,14 +14,13 @@ from hubdpo import console
 def without_chatter() -> Iterator[None]:
     """Hide transformers' bars and warnings, deprecations, bitsandbytes' warnings, and what PEFT corrects by itself.
 
-    All of it is restored after the body.
-
     A verbosity of transformers other than the default stays. Not its `disable_progress_bar`: it also turns off the bars
     of huggingface_hub.
     """
     from transformers.utils import logging as of_transformers
 
-    bars, verbosity = of_transformers.set_tqdm_hook(_hidden), of_transformers.get_verbosity()
+    bars = of_transformers.set_tqdm_hook(lambda bar, args, options: bar(*args, **{**options, "disable": True}))
+    verbosity = of_transformers.get_verbosity()
     if verbosity == of_transformers.WARNING:
         of_transformers.set_verbosity_error()
     bitsandbytes = logging.getLogger("bitsandbytes")
@@ -38,7 +37,3 @@ def without_chatter() -> Iterator[None]:
         of_transformers.set_tqdm_hook(bars)
         of_transformers.set_verbosity(verbosity)
         bitsandbytes.setLevel(level)
-
-
-def _hidden(bar: Callable[..., object], arguments: Sequence[object], options: Mapping[str, object]) -> object:
-    return bar(*arguments, **{**options, "disable": True})

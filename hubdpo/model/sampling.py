@@ -73,14 +73,9 @@ class Generated(NamedTuple):
 
 def left_out_settings(model: PreTrainedModel | PeftModel) -> list[str]:
     """Return the names of settings in a base's generation config that Sampling does not follow, such as beams."""
-    config = causal_lm(model).generation_config
-    differs: Mapping[str, Any] = config.to_diff_dict()
+    differs: Mapping[str, Any] = causal_lm(model).generation_config.to_diff_dict()
     known = _NO_MATTER | {field.name for field in fields(Sampling)}
-    return sorted(name for name, value in differs.items() if name not in known and _matters(value))
-
-
-def _matters(value: object) -> bool:
-    return value is not None and value is not False and value != [] and value != 1 and value != 0
+    return sorted(name for name, value in differs.items() if name not in known and value not in (None, [], 0, 1))
 
 
 def generate(
@@ -109,12 +104,9 @@ def generate(
             output = model.generate(
                 input_ids=ids, attention_mask=mask, generation_config=greedy, logits_processor=drawing
             )
-    return [_until_stop(row, sampling.stops) for row in output[:, longest:].tolist()]
-
-
-def _until_stop(ids: list[int], stops: Sequence[int]) -> Generated:
-    at = next((place for place, token in enumerate(ids) if token in stops), None)
-    return Generated(ids[:at], at is not None)
+    rows: list[list[int]] = output[:, longest:].tolist()
+    ends = [next((place for place, token in enumerate(row) if token in sampling.stops), None) for row in rows]
+    return [Generated(row[:end], end is not None) for row, end in zip(rows, ends, strict=True)]
 
 
 def _shaping(sampling: Sampling) -> list[Any]:

@@ -92,7 +92,7 @@ def train(config: TrainConfig, common: Common, journal: Journal) -> RunManifest:
     _, dataset = common.data(config)
     device = _own_device(config.device)
     check_needs(config, cuda=device == "cuda")
-    if config.use_liger_kernel and base.facts is not None:
+    if config.use_liger_kernel:
         of_family(str(base.facts.config["model_type"]))
     sharding = check_sharding(device, config)
     if device == "cuda" and not (sharding and sharding.shards_weights):  # the preflight measures the whole model

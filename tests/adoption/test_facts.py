@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hubdpo.adoption.facts import Facts, gather, log_lines
+from hubdpo.adoption.facts import Facts, gather
 from hubdpo.adoption.find import find_adapter
 from hubdpo.adoption.readme import read_card
 from hubdpo.errors import ArtefactError
@@ -127,7 +127,7 @@ def test_a_number_that_json_does_not_have_is_not_in_the_log(adapter: Path, capsy
     line = '{"step": 1, "loss": NaN, "grad_norm": Infinity, "learning_rate": 0.1}'
     (adapter / "trainer_state.json").write_text(f'{{"log_history": [{line}]}}')
     facts = facts_of(adapter)
-    assert log_lines(facts) == '{"step": 1, "learning_rate": 0.1}\n'
+    assert facts.log == [{"step": 1, "learning_rate": 0.1}]
     assert facts.last == {"learning_rate": 0.1}
     assert "left out of the log: 2 numbers of `trainer_state.json`, as not finite" in capsys.readouterr().err
 

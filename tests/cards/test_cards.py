@@ -403,14 +403,14 @@ def test_the_licence_file_of_a_base_is_published(run_dir: Path, repo_id: str, tm
 
 
 def test_a_base_with_a_licence_of_its_own_leaves_it_in_the_run(tmp_path: Path) -> None:
-    from hubdpo.model.bases.find import Base, copy_base_files
+    from hubdpo.model.bases.find import copy_base_files
 
     base, run = tmp_path / "base", tmp_path / "run"
     base.mkdir()
     run.mkdir()
     for name in ("LICENSE", "NOTICE", "tokenizer.json", "model.safetensors"):
         (base / name).write_text(name)
-    copy_base_files(Base(BASE, base), run)
+    copy_base_files(base, BASE.license, run, None)
     assert {path.name for path in run.iterdir()} == {"tokenizer.json"}
-    copy_base_files(Base(BASE.model_copy(update={"license": "other"}), base), run)
+    copy_base_files(base, "other", run, None)
     assert {path.name for path in run.iterdir()} == {"LICENSE", "NOTICE", "tokenizer.json"}

@@ -23,7 +23,7 @@ from hubdpo.cli.app import app
 from hubdpo.errors import ArtefactError, ConfigError, TrainingError
 from hubdpo.evaluation import load as loading
 from hubdpo.evaluation import scoring
-from hubdpo.evaluation.kept import Kept, Stored
+from hubdpo.evaluation.kept import Kept
 from hubdpo.hub.snapshot import FolderSnapshot
 from hubdpo.model.log_probs import answer_log_probs
 from tests.near import assert_near
@@ -177,12 +177,12 @@ def test_a_stopped_evaluation_goes_on_and_scores_nothing_twice(
 
 def test_a_line_that_a_kill_cut_short_is_computed_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "evaluation" / "scores.jsonl"
-    Kept(path, scoring.SCORES).add(Stored("a", {"sum": 1.5}), Stored("b", {"sum": 2.5}))
+    Kept(path, scoring.SCORES).add({"a": {"sum": 1.5}, "b": {"sum": 2.5}})
     path.write_bytes(path.read_bytes()[:-5])
     again = Kept(path, scoring.SCORES)
     assert (again.get("a"), again.get("b")) == ({"sum": 1.5}, None)
     assert "1 line cannot be read" in capsys.readouterr().err
-    again.add(Stored("b", {"sum": 3.5}))
+    again.add({"b": {"sum": 3.5}})
     assert (Kept(path, scoring.SCORES).get("a"), Kept(path, scoring.SCORES).get("b")) == ({"sum": 1.5}, {"sum": 3.5})
 
 

@@ -52,7 +52,7 @@ def judge_by(server: JudgeServer, base: list[Said], adapter: list[Said], kept: P
     options = {"judge_model": "judge-1", **options}
     panel = open_panel(EvaluateConfig(model="run", judge=server.url, **options))
     assert panel is not None
-    return judged(panel, pairs_of(base, adapter), kept=Kept(kept, VERDICTS), weights="float32").report
+    return judged(panel, pairs_of(base, adapter), kept=Kept(kept, VERDICTS), weights="float32")[0]
 
 
 BASE, ADAPTER = answers(*(f"base {n}" for n in range(12))), answers(*(f"adapter {n}" for n in range(12)))
@@ -122,8 +122,8 @@ def test_the_verdict_on_each_pair_stands_beside_the_answers(tmp_path: Path) -> N
         panel = open_panel(EvaluateConfig(model="run", judge=server.url, judge_model="judge-1"))
         assert panel is not None
         base, adapter = answers("a", "b c", "d"), answers("a b", "b", "d ")
-        found = judged(panel, pairs_of(base, adapter), kept=Kept(tmp_path / "v", VERDICTS), weights=None)
-    verdicts = [(each.verdict.outcome, each.verdict.base_first) for each in found.answered if each.verdict is not None]
+        _, told = judged(panel, pairs_of(base, adapter), kept=Kept(tmp_path / "v", VERDICTS), weights=None)
+    verdicts = [(each.verdict.outcome, each.verdict.base_first) for each in told if each.verdict is not None]
     assert verdicts == [("adapter", "Verdict: B"), ("base", "Verdict: A"), ("equal", "")]
 
 

@@ -27,12 +27,12 @@ def test_a_server_that_quotes_the_key_does_not_get_it_into_files_or_messages(
         panel = open_panel(EvaluateConfig(model="run", judge=server.url, judge_model="judge-1"))
         assert panel is not None
         kept = Kept(tmp_path / "v", VERDICTS)
-        found = judged(panel, pairs_of(answers("a"), answers("b c")), kept=kept, weights=None)
+        report, told = judged(panel, pairs_of(answers("a"), answers("b c")), kept=kept, weights=None)
         server.any_name = False
         with pytest.raises(JudgeError) as caught:
             open_panel(EvaluateConfig(model="run", judge=server.url, judge_model="judge-1"))
-    assert found.report.served == "m-[REDACTED]"
-    files = [(tmp_path / "v").read_text(), found.report.model_dump_json(), *map(str, found.answered)]
+    assert report.served == "m-[REDACTED]"
+    files = [(tmp_path / "v").read_text(), report.model_dump_json(), *map(str, told)]
     assert "[REDACTED]\\nVerdict: A" in files[0]
     for text in [*files, str(caught.value), str(caught.value.hint), *capsys.readouterr()]:
         assert KEY not in text

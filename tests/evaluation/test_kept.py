@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from hubdpo.evaluation.answers import ANSWERS
 from hubdpo.evaluation.judge.ask import VERDICTS
-from hubdpo.evaluation.kept import Kept, Stored
+from hubdpo.evaluation.kept import Kept
 from hubdpo.evaluation.lm_eval import BENCHMARKS
 from hubdpo.evaluation.scoring import SCORES
 
@@ -37,7 +37,7 @@ EDITED: list[tuple[TypeAdapter[Any], Any]] = [
 
 @pytest.mark.parametrize(("shape", "result"), SOUND)
 def test_a_result_comes_back(shape: TypeAdapter[Any], result: dict[str, Any], tmp_path: Path) -> None:
-    Kept(tmp_path / "kept", shape).add(Stored("a", result))
+    Kept(tmp_path / "kept", shape).add({"a": result})
     assert Kept(tmp_path / "kept", shape).get("a") == result
 
 

@@ -23,6 +23,7 @@ from hubdpo.artefacts.manifests.run import BaseRef
 from hubdpo.data.encoded.rows import TokenRows
 from hubdpo.evaluation.scoring import scores_of
 from hubdpo.model.bases.find import Base
+from hubdpo.model.bases.tensors import BaseFacts
 from hubdpo.model.probes import record_probes
 from hubdpo.training.run.record import gather_adapter, save_adapter
 
@@ -69,7 +70,7 @@ def main(base: Path, out: Path) -> None:
     found["sharded"] = all_of(trainer, rows)
     together = gather_adapter(trainer.model)
     if rank == 0:
-        save_adapter(trainer.model, together, Base(BaseRef(name="tiny"), base), out)
+        save_adapter(trainer.model, together, Base(BaseRef(name="tiny"), base, BaseFacts("tiny", {}, frozenset())), out)
         saved = load_file(out / "adapter_model.safetensors")
         found["saved"] = {
             "weights": len(saved),

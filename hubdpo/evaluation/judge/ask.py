@@ -14,11 +14,11 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import BaseModel, Field, TypeAdapter
 
 from hubdpo import console
-from hubdpo.artefacts.manifests.manifest import Count
+from hubdpo.artefacts.manifests.manifest import Count, fingerprint
 from hubdpo.errors import JudgeError, Stopped
 from hubdpo.evaluation.judge.comparison import AGAIN, FRAME, Verdict, read_verdict
 from hubdpo.evaluation.judge.server import Judge, Refused, Reply
-from hubdpo.evaluation.kept import Kept, Stored, key_of
+from hubdpo.evaluation.kept import Kept
 
 VERDICTS_FILE = "verdicts.jsonl"
 """In the folder `evaluation` of a run: what judges said, see `Kept`."""
@@ -26,8 +26,9 @@ LONGEST_KEPT = 4_000
 """Characters of a reply that are kept."""
 
 
-class VerdictLine(BaseModel):
-    """A kept verdict, None where none could be read; the replies, and the tokens of questions and of replies."""
+class Said(BaseModel):
+    """What a judge said, as it is kept: the verdict, None where none could be read twice; the replies, and the tokens
+    of questions and of replies."""
 
     verdict: Verdict | None
     replies: Annotated[list[str], Field(min_length=1, max_length=2)]
@@ -35,7 +36,7 @@ class VerdictLine(BaseModel):
     is_whole: bool = True
 
 
-VERDICTS = TypeAdapter(VerdictLine)
+VERDICTS = TypeAdapter(Said)
 
 
 class Asking(NamedTuple):
@@ -46,18 +47,9 @@ class Asking(NamedTuple):
     facts: dict[str, Any]
 
 
-class Said(NamedTuple):
-    """What a judge said: the verdict, None if it could not be read, twice."""
-
-    verdict: Verdict | None
-    replies: list[str]
-    tokens: tuple[int, int] | None
-    is_whole: bool
-
-
 def asking(judge: Judge, text: str, facts: dict[str, Any]) -> Asking:
     """Return a question with the key of its verdict: what it says, and whom it asks."""
-    return Asking(key_of("verdict", FRAME, judge.model, judge.served, judge.max_tokens, text), text, facts)
+    return Asking(fingerprint(["verdict", FRAME, judge.model, judge.served, judge.max_tokens, text]), text, facts)
 
 
 def ask_all(judge: Judge, questions: Sequence[Asking], kept: Kept, *, requests: int) -> dict[str, Said]:
@@ -74,7 +66,7 @@ def ask_all(judge: Judge, questions: Sequence[Asking], kept: Kept, *, requests: 
         if len(refused) == len(questions):
             raise JudgeError(sentence, hint="check `--judge-model`, and how long its context is")
         console.warn(f"{sentence}; the answers are left out, and asked about again by the next evaluation")
-    return {key: _said(found) for key in wanted if (found := kept.get(key)) is not None}
+    return {key: Said.model_validate(found) for key in wanted if (found := kept.get(key)) is not None}
 
 
 def _ask(judge: Judge, missing: Sequence[Asking], kept: Kept, requests: int) -> list[str]:
@@ -92,7 +84,7 @@ def _ask(judge: Judge, missing: Sequence[Asking], kept: Kept, requests: int) -> 
             except queue.Empty:
                 return
             try:
-                kept.add(Stored(question.key, question.facts | _answer(judge, question.text)))
+                kept.add({question.key: question.facts | _answer(judge, question.text)})
                 done.put(None)
             except BaseException as problem:
                 done.put(problem)
@@ -140,9 +132,3 @@ def _answer(judge: Judge, text: str) -> dict[str, Any]:
         "tokens": [sum(count) for count in zip(*counts, strict=True)] if None not in counts else None,
         "is_whole": replies[-1].is_whole,
     }  # fmt: skip
-
-
-def _said(result: dict[str, Any]) -> Said:
-    found = VerdictLine.model_validate(result)
-    tokens = found.tokens
-    return Said(found.verdict, found.replies, (tokens[0], tokens[1]) if tokens is not None else None, found.is_whole)

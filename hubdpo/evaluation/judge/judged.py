@@ -46,18 +46,8 @@ class Pair(NamedTuple):
     is_cut: bool = False
 
 
-class Verdicts(NamedTuple):
-    """The report, and the answers with the verdict on each pair."""
-
-    report: Judged
-    answered: list[Answered]
-
-
 def open_panel(config: JudgeOptions) -> Panel | None:
-    """Read the rubric and ask the judge a few words, before anything is loaded. None where no judge is asked for.
-
-    Raise ConfigError or JudgeError.
-    """
+    """Read the rubric and ask the judge a few words, before anything is loaded. None where no judge is asked for."""
     rubric = read_rubric(config.rubric)
     if config.judge is None or config.judge_model is None:
         return None
@@ -66,10 +56,13 @@ def open_panel(config: JudgeOptions) -> Panel | None:
     return Panel(judge, rubric, config.judge_requests)
 
 
-def judged(panel: Panel, answered: Sequence[Answered], *, kept: Kept, weights: str | None) -> Verdicts:
+def judged(
+    panel: Panel, answered: Sequence[Answered], *, kept: Kept, weights: str | None
+) -> tuple[Judged, list[Answered]]:
     """Let a judge compare base and adapter, which answered on a base that was loaded with these `weights`.
 
-    Each pair is shown in both orders. Raise JudgeError when the judge does not answer any more, Stopped for Ctrl-C.
+    Each pair is shown in both orders. Return the report, and the answers with the verdict on each pair. Raise
+    JudgeError when the judge does not answer any more, Stopped for Ctrl-C.
     """
     pairs = [_pair(panel, each) for each in answered]
     console.info(f"{console.counted(len(pairs), 'pair')} of answers to judge by {panel.judge.model}, in both orders")
@@ -87,7 +80,7 @@ def judged(panel: Panel, answered: Sequence[Answered], *, kept: Kept, weights: s
             f"read (the replies are in {VERDICTS_FILE}): ask a larger judge, or give it more `--judge-max-tokens`"
         )
     both = zip(answered, verdicts, strict=True)
-    return Verdicts(report, [each.model_copy(update={"verdict": verdict}) for each, verdict in both])
+    return report, [each.model_copy(update={"verdict": verdict}) for each, verdict in both]
 
 
 def _pair(panel: Panel, answered: Answered) -> Pair:

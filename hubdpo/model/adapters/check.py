@@ -19,10 +19,10 @@ from hubdpo import console
 from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from hubdpo.artefacts.formats.bounded import JsonObject, shortened
 from hubdpo.artefacts.formats.safetensors_header import read_shapes
+from hubdpo.config.base import Values
 from hubdpo.config.flags import quoted
 from hubdpo.errors import ArtefactError
 from hubdpo.hub.client import called
-from hubdpo.model.adapters import trial
 from hubdpo.model.adapters.trial import Patterns, try_patterns
 from hubdpo.model.untrusted import AGAIN, next_step, read_json
 
@@ -91,21 +91,26 @@ class CheckedAdapter:
         return max(map(int, [self.config.get("r") or 8, *pattern.values()]))
 
     @property
-    def is_built_in_full(self) -> bool:
-        """Whether PEFT needs memory for all that the config asks for before it reads the weights.
+    def options(self) -> Values:
+        """The options of `train` that say what it computes."""
+        alpha, layers = self.config.get("lora_alpha"), self.config.get("layers_to_transform")
+        alpha = 8 if alpha is None else alpha  # PEFT's default, as that of `r`
+        return {
+            "lora_r": self.config.get("r") or 8, "lora_alpha": int(alpha) if alpha == int(alpha) else alpha,
+            "lora_target_modules": sorted({name.rpartition(".")[2] for name in self.modules}),
+            "layers_to_transform": [layers] if isinstance(layers, int) else layers and sorted(layers),
+            "use_rslora": bool(self.config.get("use_rslora")), "use_dora": bool(self.config.get("use_dora")),
+        }  # fmt: skip
 
-        It decomposes the base for some adapters, and it cannot copy layers of the base without their memory.
-        """
+    @property
+    def is_built_in_full(self) -> bool:
+        """Whether PEFT needs memory for all that the config asks for: it decomposes the base or copies layers of it."""
         from_base = str(self.config.get("init_lora_weights")).lower().startswith(FROM_THE_BASE)
         return from_base or bool(self.config.get("layer_replication"))
 
 
 def check_adapter_files(folder: Path) -> CheckedAdapter:
-    """Read the config and the weights' header of an adapter, and check one against the other.
-
-    Raise ArtefactError, naming the field, its value and the limit; for an adapter that is not LoRA; for weights that
-    are not safetensors.
-    """
+    """Check an adapter's config against the header of its weights; ArtefactError for all but LoRA in safetensors."""
     name = called(folder)
     if not (folder / ADAPTER_WEIGHTS).is_file():
         raise ArtefactError(
@@ -130,14 +135,9 @@ def check_adapter_files(folder: Path) -> CheckedAdapter:
 
 
 def check_on_base(adapter: CheckedAdapter, base_modules: Sequence[str]) -> None:
-    """Check an adapter against the names of its base's modules.
-
-    Raise ArtefactError when matching its patterns takes longer than the time that `check_adapter_files` left, or when
-    PEFT would copy modules of which the weights hold nothing.
-    """
+    """Check an adapter against its base's modules; ArtefactError when PEFT would take too long or too much memory."""
     with _errors_name(called(adapter.folder)):
-        seconds = _try_patterns(adapter.config, adapter.modules)  # not run again: the result is remembered
-        _try_patterns(adapter.config, base_modules, seconds=trial.SECONDS - seconds)
+        _try_patterns(adapter.config, base_modules)
         saved = "\n".join(f".{name}" for name in adapter.shapes if not _LEARNED.search(name))
         for name in adapter.config.get("modules_to_save") or ():
             if f".{name}." not in saved and any(module.endswith(name) for module in base_modules):
@@ -146,7 +146,6 @@ def check_on_base(adapter: CheckedAdapter, base_modules: Sequence[str]) -> None:
 
 @contextmanager
 def _errors_name(name: str) -> Iterator[None]:
-    """Begin the message of an ArtefactError in the body with the adapter's name."""
     try:
         yield
     except ArtefactError as problem:
@@ -154,8 +153,7 @@ def _errors_name(name: str) -> Iterator[None]:
         raise ArtefactError(f"`{name}`: {problem.message}", hint=hint) from None
 
 
-def _try_patterns(config: JsonObject, modules: Sequence[str], *, seconds: float | None = None) -> float:
-    """Match every pattern of a config with module names in a process of its own; return the seconds that it took."""
+def _try_patterns(config: JsonObject, modules: Sequence[str]) -> None:
     fields = []
     for field, how in _HOW.items():
         value = config.get(field) or ()
@@ -163,7 +161,7 @@ def _try_patterns(config: JsonObject, modules: Sequence[str], *, seconds: float 
         # a list of names is no pattern
         if how != "whole" or (isinstance(value, str) and value.lower() != "all-linear"):
             fields.append(Patterns(_where(field), how, patterns))
-    return try_patterns(fields, modules, seconds=seconds)
+    try_patterns(fields, modules)
 
 
 def _where(field: str) -> str:
@@ -212,10 +210,7 @@ def _check_ranks(adapter: CheckedAdapter) -> None:
 
 
 def _check_each_module(adapter: CheckedAdapter) -> None:
-    """Compare ranks and DoRA of the config with the weights of each module, after its patterns have been tried.
-
-    PEFT finds another rank only once the base is loaded, and leaves magnitudes out without a word.
-    """
+    """Compare ranks and DoRA with the weights of each module: PEFT does once the base is loaded, or not at all."""
     config = adapter.config
     rank, pattern, has_dora = config.get("r") or 8, config.get("rank_pattern") or {}, bool(config.get("use_dora"))
     with_magnitude = {name.partition(".lora_")[0] for name in adapter.shapes if ".lora_magnitude_vector" in name}

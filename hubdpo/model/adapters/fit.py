@@ -43,7 +43,6 @@ def modules_in(stored: Shapes) -> list[str]:
 
 
 def _check_whole(name: str, weight: str, shape: tuple[int, ...], base: str, stored: Shapes, *, hint: str) -> None:
-    """Raise ConfigError for a weight of the base, saved with the adapter, of another shape than in the base."""
     has = stored.get(weight, shape)
     if has != shape and has[1:] == shape[1:]:
         raise ConfigError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,10 +34,7 @@ def add_reference(model: PeftModel, folder: Path) -> None:
 
 
 def load_weights(model: PeftModel, folder: Path, name: str) -> None:
-    """Replace the weights of an adapter in a model, which keep their type, by those of a folder.
-
-    Raise ArtefactError when the folder lacks one, or has one for which the model has no place.
-    """
+    """Replace the weights of an adapter, which keep their type, by those of a folder; ArtefactError for others."""
     was_training = model.training
     with one_line_errors(folder, "the adapter", ArtefactError), without_chatter():
         result = model.load_adapter(str(folder), name, is_trainable=name == POLICY, torch_device=str(model.device))
@@ -62,11 +59,6 @@ def adapter_active(model: PeftModel, name: str) -> Iterator[None]:
         yield
     finally:
         model.set_adapter(POLICY)
-
-
-def reference_active(model: PeftModel) -> AbstractContextManager[None]:
-    """Run the reference adapter in the body in place of the trained one."""
-    return adapter_active(model, REFERENCE)
 
 
 def has_reference(model: PeftModel) -> bool:

@@ -17,7 +17,8 @@ from hubdpo.artefacts.manifests.manifest import BUNDLE_FILE, CARD_FILE, MERGE_FI
 from hubdpo.artefacts.manifests.run import FROM_ADAPTER, RunManifest, StartRef
 from hubdpo.cards.licences import licence_of
 from hubdpo.config import TrainConfig
-from hubdpo.config.base import ADAPTERS, Values, flag_of
+from hubdpo.config.base import ADAPTERS, flag_of
+from hubdpo.config.flags import quoted
 from hubdpo.config.repo_id import is_repo_id
 from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.hub.open import open_snapshot
@@ -84,19 +85,8 @@ class StartAdapter:
         return name, revision if isinstance(revision, str) and revision else None
 
     def settle(self, config: TrainConfig) -> TrainConfig:
-        """Return the config with the adapter's rank, alpha, layers and kind of LoRA.
-
-        Raise ConfigError for an option that says otherwise.
-        """
-        alpha = self.lora.get("lora_alpha", 8)  # PEFT's default, as that of `r`
-        layers = self.lora.get("layers_to_transform")
-        own: Values = {
-            "lora_r": self.lora.get("r", 8), "lora_alpha": int(alpha) if alpha == int(alpha) else alpha,
-            "lora_target_modules": sorted({name.rpartition(".")[2] for name in self.adapter.modules}),
-            "layers_to_transform": [layers] if isinstance(layers, int) else layers and sorted(layers),
-            "use_rslora": bool(self.lora.get("use_rslora")), "use_dora": bool(self.lora.get("use_dora")),
-            "init_lora_weights": "default",
-        }  # fmt: skip
+        """Return the config with what the adapter settles; ConfigError for an option that says otherwise."""
+        own = {**self.adapter.options, "init_lora_weights": "default"}
         for name in sorted(FROM_ADAPTER & config.model_fields_set):
             given, has = getattr(config, name), own[name]
             if (sorted(given) if isinstance(given, list) else given) != has:
@@ -136,10 +126,22 @@ def _no_adapter(name: str, files: Snapshot) -> ArtefactError:
         kind = "a merged model, which needs" if MERGE_FILE in files.files else "a whole model,"
         return ArtefactError(f"`{name}` is {kind} no adapter", hint=f"--model-name-or-path {name}, without `--adapter`")
     hint = "give USER/NAME of an adapter, or a folder with adapter_config.json and adapter_model.safetensors"
-    if inner := sorted(path.rpartition("/")[0] for path in files.files if path.endswith(f"/{ADAPTER_CONFIG}")):
-        fetch = f"hf download {name} --include '{inner[-1]}/*' --local-dir adapter, then " if files.commit else ""
-        hint = f"it has one in a folder: {fetch}--adapter {'adapter' if files.commit else name}/{inner[-1]}"
-    return ArtefactError(f"`{name}` holds no adapter: it has no {ADAPTER_CONFIG}", hint=hint)
+    return no_adapter_but_inside(name, files, "--adapter {}", hint)
+
+
+def no_adapter_but_inside(name: str, files: Snapshot, use: str, otherwise: str) -> ArtefactError:
+    """Return the error for a repo or folder without an adapter, whose hint is how to `use` one in a folder of it.
+
+    Of several that is the checkpoint with the highest number.
+    """
+    message = f"`{name}` holds no adapter: it has no {ADAPTER_CONFIG}"
+    inner = [path.rpartition("/")[0] for path in files.files if path.endswith(f"/{ADAPTER_CONFIG}")]
+    if not inner:
+        return ArtefactError(message, hint=otherwise)
+    last = max(inner, key=lambda place: (int("0" + "".join(filter(str.isdecimal, place))), place))
+    fetch = f"hf download {name} --include '{last}/*' --local-dir adapter, then " if files.commit else ""
+    place = quoted(f"adapter/{last}" if files.commit else f"{name}/{last}")
+    return ArtefactError(message, hint=f"it has one in a folder: {fetch}{use.format(place)}")
 
 
 def _version(files: Snapshot) -> str | None:

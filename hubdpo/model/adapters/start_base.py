@@ -61,10 +61,7 @@ def _label(start: StartAdapter) -> str:
 
 
 def check_fit(start: StartAdapter, config: TrainConfig, base: Snapshot) -> None:
-    """Compare an adapter with the files of a base: shapes, tokens and chat template.
-
-    Raise ConfigError where the shapes do not fit, and warn of other tokens.
-    """
+    """Raise ConfigError where an adapter's shapes do not fit a base, and warn of other tokens and chat templates."""
     check_shapes(start.ref.name, start.adapter.shapes, base.name, weight_shapes(base), hint=THE_BASE)
     say_other_tokens(start, config, base)
 
@@ -110,7 +107,6 @@ def _compare(start: StartAdapter, config: TrainConfig) -> dict[str, str | None]:
 
 
 def _say_what_differs(start: StartAdapter, config: TrainConfig) -> None:
-    """Say where this run goes on in another way than the training that made the adapter."""
     dropout = start.adapter.config.get("lora_dropout")
     if dropout and "lora_dropout" not in config.model_fields_set:
         console.info(f"dropout   0, as usual for DPO; `--lora-dropout {dropout}` is what the adapter was trained with")

@@ -19,7 +19,7 @@ from typing import Literal
 from hubdpo.errors import ArtefactError
 
 SECONDS, MEGABYTES, LONGEST_S = 10, 512, 60
-"""Limits of the trials of one adapter: CPU time, memory, and wall time, which is longer on a busy machine."""
+"""Limits of a trial: CPU time, memory, and wall time, which is longer on a busy machine."""
 PLAIN = re.compile(r"[\w.-]*")
 MOST_PLAIN = 64
 """Patterns that are words match in no time, as long as there are few."""
@@ -40,34 +40,25 @@ class Patterns:
         return len(self.patterns) <= MOST_PLAIN and all(map(PLAIN.fullmatch, self.patterns))
 
 
-def try_patterns(fields: Sequence[Patterns], names: Iterable[str], *, seconds: float | None = None) -> float:
-    """Match patterns against module names, and return the CPU seconds that it took.
-
-    Raise ArtefactError, naming the field, when it takes more than `seconds` (SECONDS by default) or too much memory, or
-    when a pattern is not a regular expression.
-    """
-    tried = [asdict(field) for field in fields if not field.are_plain()]
-    if not tried:
-        return 0.0
-    return _run(json.dumps({"fields": tried, "names": sorted(set(names))}, default=str), seconds)
+def try_patterns(fields: Sequence[Patterns], names: Iterable[str]) -> None:
+    """Match patterns against module names; ArtefactError for one that takes too long or is no regular expression."""
+    if tried := [asdict(field) for field in fields if not field.are_plain()]:
+        _run(json.dumps({"fields": tried, "names": sorted(set(names))}, default=str))
 
 
 @lru_cache(maxsize=4)  # an adapter is checked before its base is fetched, and again where it is loaded
-def _run(job: str, seconds: float | None) -> float:
-    limits = [str(max(1, round(SECONDS if seconds is None else seconds))), str(MEGABYTES)]
+def _run(job: str) -> None:
+    child = [sys.executable, "-I", str(Path(__file__).with_name("trial_child.py")), str(SECONDS), str(MEGABYTES)]
     try:
-        done = subprocess.run(
-            [sys.executable, "-I", str(Path(__file__).with_name("trial_child.py")), *limits],
-            input=job, capture_output=True, text=True, timeout=LONGEST_S,
-        )  # fmt: skip
+        done = subprocess.run(child, input=job, capture_output=True, text=True, timeout=LONGEST_S)
         lines = done.stdout.splitlines()
     except subprocess.TimeoutExpired as problem:
         lines = (problem.stdout or b"").decode().splitlines()
     # the process says which field it begins with; if it says no more, the kernel ended it for its time
     reports = [json.loads(line) for line in lines] or [{"in": 0, "beyond": "memory"}]
     last = reports[-1] if set(reports[-1]) != {"in"} else {**reports[-1], "beyond": "time"}
-    if "took" in last:
-        return float(last["took"])
+    if "done" in last:
+        return
     where = json.loads(job)["fields"][last["in"]]["where"]
     hint = f"correct {where.partition(' of ')[0]}, or tell its owner"
     if "wrong" in last:

@@ -23,16 +23,15 @@ class AsLoaded:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
-        self._states = [(part, type(part), _copied(part)) for part in _parts(model)]
+        self._states = [(part, type(part), _copied(vars(part))) for part in _parts(model)]
         self._trained = [(weight, weight.requires_grad) for weight in model.parameters()]
 
     def put_back(self) -> None:
         """Undo every change of an attribute since then; what was added to the model is let go."""
         for part, kind, state in self._states:
-            if type(part) is not kind:
-                part.__class__ = kind
+            part.__class__ = kind
             vars(part).clear()
-            vars(part).update({name: _copy(value) for name, value in state.items()})
+            vars(part).update(_copied(state))
         for weight, is_trained in self._trained:
             weight.requires_grad_(is_trained).grad = None
 
@@ -51,9 +50,5 @@ def _parts(model: PreTrainedModel) -> Iterator[Any]:
                 waiting.append(value)
 
 
-def _copied(part: object) -> dict[str, Any]:
-    return {name: _copy(value) for name, value in vars(part).items()}
-
-
-def _copy(value: Any) -> Any:
-    return value.copy() if type(value) in CONTAINERS else value
+def _copied(state: dict[str, Any]) -> dict[str, Any]:
+    return {name: value.copy() if type(value) in CONTAINERS else value for name, value in state.items()}

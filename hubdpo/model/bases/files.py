@@ -74,7 +74,7 @@ def _check_precision(name: str, config: JsonObject, load_in_4bit: bool | None) -
 
 
 def _original(name: str) -> str:
-    """Return the name of the model before it was quantised, as far as the name of the quantised one tells."""
+    """Return the name of the model before it was quantised, as far as its own name tells."""
     shorter = QUANTISED_NAME.sub("", name)
     return shorter if shorter != name and "/" in name.strip("./") else "Qwen/Qwen2-7B-Instruct"
 
@@ -96,10 +96,7 @@ def _check_tokenizer(base: Snapshot, *, needs_template: bool) -> None:
 
 
 def weight_shapes(base: Snapshot) -> Shapes:
-    """Return the shapes, by name, of all tensors that transformers would load.
-
-    Raise UnsupportedBase for weights that are missing or broken, or in any form but safetensors.
-    """
+    """Return the shapes, by name, of all tensors that transformers would load; UnsupportedBase for broken weights."""
     if WEIGHTS in base.files:
         return _shapes_in(base, WEIGHTS)
     if INDEX not in base.files:

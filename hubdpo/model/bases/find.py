@@ -51,16 +51,18 @@ class Base:
 
     ref: BaseRef
     folder: Path
-    facts: BaseFacts | None = None
+    facts: BaseFacts
 
 
-def copy_base_files(base: Base, folder: Path, template: str | None = None, *, tokenizer: Path | None = None) -> None:
+def copy_base_files(
+    base: Path, licence: str | None, folder: Path, template: str | None, *, tokenizer: Path | None = None
+) -> None:
     """Copy the base's tokenizer files unchanged, and its licence text when the licence is `other`.
 
     `template` is the source of a chat template, and `tokenizer` a folder with tokenizer files, in place of the base's.
     """
-    for name in (*COPIED_FILES, *(LICENCE_FILES if base.ref.license == "other" else ())):
-        source = tokenizer if tokenizer is not None and name in TOKENIZER_FILES else base.folder
+    for name in (*COPIED_FILES, *(LICENCE_FILES if licence == "other" else ())):
+        source = tokenizer if tokenizer is not None and name in TOKENIZER_FILES else base
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)
     if template is not None:
@@ -122,8 +124,6 @@ def check_base_options(config: TrainConfig, base: Base) -> None:
     """Raise ConfigError for a precision that would undo the base's merges, and for layers that it does not have."""
     check_not_rounded_away(base.ref, load_in_4bit=config.load_in_4bit)
     facts, layers = base.facts, config.checkpoint_layers
-    if facts is None:
-        return
     if isinstance(layers, int) and facts.layers is not None and layers > facts.layers:
         raise ConfigError(
             f"--checkpoint-layers {layers} is more than the {console.counted(facts.layers, 'layer')} of {facts.name}",

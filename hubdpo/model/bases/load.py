@@ -128,10 +128,7 @@ def _check_layers(config: JsonObject, stored: Shapes) -> None:
 
 
 def _check_shapes(wanted: Shapes, stored: Shapes, *, packed: bool) -> None:
-    """Raise ValueError when a model as it would be built has other shapes than its weights, or far more values.
-
-    Weights that are `packed` into few bits have other shapes than the layers that they become.
-    """
+    """Raise ValueError when a model would have other shapes than its weights, if not packed, or far more values."""
     for name, shape in wanted.items():
         if not packed and stored.get(name, shape) != shape:
             raise ValueError(f"{CONFIG} asks for `{name}` of {_by(shape)}, and its weights hold {_by(stored[name])}")

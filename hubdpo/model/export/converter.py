@@ -21,10 +21,7 @@ UNSPLIT = "BPE pre-tokenizer was not recognized"
 
 
 def find_converter(name: str, folder: Path | None) -> Path:
-    """Return the script of this name from `folder`, from the folder that PLACE names, or from PATH.
-
-    Raise ConfigError when it is not there.
-    """
+    """Return the script of this name from `folder`, the folder that PLACE names, or PATH; ConfigError without it."""
     named = folder if folder is not None else Path(os.environ[PLACE]) if os.environ.get(PLACE) else None
     if named is not None:
         if (named / name).is_file():

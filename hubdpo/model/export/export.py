@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from hubdpo import console
 from hubdpo.artefacts.folders.model_files import (
@@ -119,7 +120,7 @@ def _adapter(config: ExportConfig, snapshot: Snapshot, script: Path) -> Exported
         header = _read(made)
         _same(header.metadata.get("general.type"), "adapter", "is of type")
         _same(header.values, sum(map(math.prod, shapes.values())), "has")
-        _same(header.metadata.get("adapter.lora.alpha"), _float32(written["lora_alpha"]), "has lora_alpha")
+        _same(header.metadata.get("adapter.lora.alpha"), float(np.float32(written["lora_alpha"])), "has lora_alpha")
         made.replace(config.output)
     return _exported(config.output, "adapter", header)
 
@@ -152,7 +153,6 @@ def _model(config: ExportConfig, snapshot: Snapshot, script: Path) -> Exported:
 
 
 def _base_of(snapshot: Snapshot, settings: dict[str, Any], folder: Path) -> Path:
-    """Return a folder with the base's config and tokenizer, without its weights."""
     if snapshot.commit is None and (local := remembered_folder(folder, "model_name_or_path")) is not None:
         return local
     name, revision = settings.get("base_model_name_or_path"), settings.get("revision")
@@ -210,11 +210,6 @@ def _same(found: object, wanted: object, words: str) -> None:
 
 def _shown(value: object) -> str:
     return f"{value:,} values" if isinstance(value, int) else str(value)
-
-
-def _float32(value: float) -> float:
-    number: float = struct.unpack("<f", struct.pack("<f", value))[0]
-    return number
 
 
 def _exported(output: Path, kind: str, header: Header) -> Exported:

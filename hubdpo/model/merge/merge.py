@@ -28,7 +28,7 @@ from hubdpo.config.takes import takes
 from hubdpo.errors import ArtefactError, ConfigError, LicenceError
 from hubdpo.machine.refusals import check_room
 from hubdpo.model.adapters.load import load_on_base
-from hubdpo.model.bases.find import Base, copy_base_files
+from hubdpo.model.bases.find import copy_base_files
 from hubdpo.model.device import pick_device
 from hubdpo.model.generation import write_stops
 from hubdpo.model.merge.check import compare, probe_written
@@ -146,7 +146,7 @@ def _write_settings(settings: JsonObject, source: Source, config: MergeConfig, n
     run = source.run
     template = read_text(source.folder / CHAT_TEMPLATE) if run.has_own_template else None
     tokenizer = source.folder if run.adopted is not None and run.adopted.own_tokenizer else None
-    copy_base_files(Base(run.base, source.base), new, template, tokenizer=tokenizer)
+    copy_base_files(source.base, run.base.license, new, template, tokenizer=tokenizer)
     if source.run.end_of_turn is not None:
         write_stops(new, source.run.end_of_turn)
 

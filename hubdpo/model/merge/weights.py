@@ -6,20 +6,19 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hubdpo import console
 from hubdpo.artefacts.folders.model_files import INDEX, WEIGHTS
 from hubdpo.errors import ArtefactError
+from hubdpo.model.adapters.reference import POLICY
 
 if TYPE_CHECKING:
     import torch
     from peft import PeftModel
     from peft.tuners.lora import LoraLayer
-
-ADAPTER = "default"
-"""PEFT's name for an adapter that was loaded without a name."""
 
 
 @dataclass(frozen=True)
@@ -50,15 +49,15 @@ class Plan:
     def parameters(self) -> int:
         return sum(weight.parameters for weights in self.files for weight in weights)
 
+    @property
     def names(self) -> list[str]:
-        """Return the names of the files, as transformers names them."""
+        """The names of the files, as transformers names them."""
         count = len(self.files)
-        if count == 1:
-            return [WEIGHTS]
-        return [f"model-{number:05d}-of-{count:05d}.safetensors" for number in range(1, count + 1)]
+        several = [f"model-{number:05d}-of-{count:05d}.safetensors" for number in range(1, count + 1)]
+        return several if count > 1 else [WEIGHTS]
 
 
-def plan_weights(model: PeftModel, dtype: str, shard_bytes: int, *, adapter: str = ADAPTER) -> Plan:
+def plan_weights(model: PeftModel, dtype: str, shard_bytes: int, *, adapter: str = POLICY) -> Plan:
     """Distribute the weights of a PEFT model over files of at most `shard_bytes`, in the order of the model.
 
     A weight that is larger by itself gets a file of its own. Raise ArtefactError for an adapter that is not plain LoRA.
@@ -85,7 +84,7 @@ def write_weights(plan: Plan, folder: Path) -> None:
 
     weight_map: dict[str, str] = {}
     with console.progress("merging", plan.bytes) as bar:
-        for name, weights in zip(plan.names(), plan.files, strict=True):
+        for name, weights in zip(plan.names, plan.files, strict=True):
             tensors = {}
             for weight in weights:
                 # one tensor at a time in float32, which is twice its size in the file
@@ -143,7 +142,7 @@ def _weights_of(base: torch.nn.Module, adapter: str) -> Iterator[Weight]:
             shape = tuple(tensor.shape if quant_state is None else quant_state.shape)
             if name == "weight" and _is_turned(layer):
                 shape = shape[::-1]
-            yield Weight(f"{path}.{name}" if path else name, shape, _maker(layer, name, lora, adapter))
+            yield Weight(f"{path}.{name}" if path else name, shape, partial(_merged, layer, name, lora, adapter))
 
 
 def _is_turned(layer: torch.nn.Module) -> bool:
@@ -153,35 +152,26 @@ def _is_turned(layer: torch.nn.Module) -> bool:
     return issubclass(getattr(layer, "source_cls", object), Conv1D)
 
 
-def _maker(layer: torch.nn.Module, name: str, lora: LoraLayer | None, adapter: str) -> Callable[[], torch.Tensor]:
-    """Return the function that computes a merged tensor: W + (alpha / r) B A for a layer's weight, else W.
+def _merged(layer: torch.nn.Module, name: str, lora: LoraLayer | None, adapter: str) -> torch.Tensor:
+    """Return a merged tensor: W + (alpha / r) B A for a layer's weight, else W.
 
     DoRA scales each row of that sum to the length that it trained (Liu et al. 2024, arXiv 2402.09353, equation 5).
 
     W is de-quantised as in every forward pass of the training. The sum is computed in float32, so that the only
     rounding is that of writing: in 16 bits, adding would round away what is small beside W.
     """
+    import torch
+    from bitsandbytes.functional import dequantize_4bit
 
-    def make() -> torch.Tensor:
-        merged = merge()
-        return merged.T if name == "weight" and _is_turned(layer) else merged
-
-    def merge() -> torch.Tensor:
-        import torch
-        from bitsandbytes.functional import dequantize_4bit
-
-        weight = getattr(layer, name)
-        quant_state, value = getattr(weight, "quant_state", None), weight.detach()
-        if quant_state is not None:
-            value = dequantize_4bit(value, quant_state)
-        if lora is None or name != "weight":
-            return value
+    weight = getattr(layer, name)
+    quant_state, merged = getattr(weight, "quant_state", None), weight.detach()
+    if quant_state is not None:
+        merged = dequantize_4bit(merged, quant_state)
+    if lora is not None and name == "weight":
         with torch.no_grad():
-            merged = value.float() + lora.get_delta_weight(adapter).float()
+            merged = merged.float() + lora.get_delta_weight(adapter).float()
             if adapter in lora.lora_magnitude_vector:
                 inputs = 0 if getattr(lora, "fan_in_fan_out", False) else 1  # GPT-2 stores [in, out]
                 lengths = lora.lora_magnitude_vector[adapter].weight.float().unsqueeze(inputs)
                 merged *= lengths / merged.norm(dim=inputs, keepdim=True)
-            return merged
-
-    return make
+    return merged.T if name == "weight" and _is_turned(layer) else merged

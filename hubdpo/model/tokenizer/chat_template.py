@@ -106,7 +106,6 @@ def _options_of(template: str) -> set[str]:
 
 
 def _assigned(tree: nodes.Template) -> dict[str, list[nodes.Node]]:
-    """Return the expressions that a template assigns to each variable."""
     values: dict[str, list[nodes.Node]] = {}
     for assignment in tree.find_all(nodes.Assign):
         if isinstance(assignment.target, nodes.Name):

@@ -60,7 +60,7 @@ def save_adapter(model: PeftModel, weights: dict[str, torch.Tensor], base: Base,
         weights_file.chmod(config_file.stat().st_mode)
         weights_file.replace(folder / weights_file.name)
     write_atomic(folder / "adapter_config.json", canonical_json(canonical_adapter_config(config, base.ref)))
-    copy_base_files(base, folder, template)
+    copy_base_files(base.folder, base.ref.license, folder, template)
 
 
 class MetricsFile(TrainerCallback):

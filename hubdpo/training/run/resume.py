@@ -66,13 +66,13 @@ def find_earlier_run(config: TrainConfig) -> EarlierRun | None:
     return None
 
 
-def as_before(config: TrainConfig, earlier: RunManifest, base: BaseFacts | None) -> TrainConfig:
+def as_before(config: TrainConfig, earlier: RunManifest, base: BaseFacts) -> TrainConfig:
     """Return the config of a resumed run with what the earlier one found out: numbers, and its forward pass.
 
     The layers of the adapter keep their names where `all-linear` stands for the same ones.
     """
     before, now = earlier.config.get("lora_target_modules"), config.lora_target_modules
-    if base is not None and isinstance(before, list):
+    if isinstance(before, list):
         meant = [base.all_linear if names == [ALL_LINEAR] else frozenset(names) for names in (before, now)]
         if meant[0] == meant[1]:
             config = config.model_copy(update={"lora_target_modules": before})
