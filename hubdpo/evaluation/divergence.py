@@ -12,8 +12,7 @@ tokens.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,15 +22,12 @@ from hubdpo.artefacts.manifests.intervals import Interval
 from hubdpo.artefacts.manifests.sweep import Divergence
 from hubdpo.data.encoded.rows import SIDES, sequence
 from hubdpo.data.tokens.tokenize import scored_places
-from hubdpo.model.adapters.reference import REFERENCE, adapter_active, has_reference
+from hubdpo.evaluation.models import ADAPTER, Models
 from hubdpo.model.log_probs import causal_lm
 
 if TYPE_CHECKING:
     import torch
-    from peft import PeftModel
-    from transformers import PreTrainedModel
 
-Running = Callable[[], "AbstractContextManager[PeftModel | PreTrainedModel]"]
 MOST_PAIRS = 16
 """The first held-out pairs, which suffice for two digits and cost less than scoring all of them."""
 LOGITS_AT_ONCE, SUMMED_AT_ONCE = 256, 64
@@ -39,23 +35,8 @@ LOGITS_AT_ONCE, SUMMED_AT_ONCE = 256, 64
 for Qwen2's vocabulary 0.6 GB and 0.2 GB in float32."""
 
 
-def kl_to_reference(model: PeftModel, rows: Sequence[Mapping[str, Any]]) -> Divergence:
-    """Return the mean KL of a PEFT model to its reference: the base, or the reference adapter where it has one."""
-
-    @contextmanager
-    def reference() -> Iterator[PeftModel]:
-        with adapter_active(model, REFERENCE) if has_reference(model) else model.disable_adapter():
-            yield model
-
-    was_training = model.training
-    model.eval()
-    found = kl_between(lambda: nullcontext(model), reference, rows)
-    model.train(was_training)
-    return found
-
-
-def kl_between(policy: Running, reference: Running, rows: Sequence[Mapping[str, Any]]) -> Divergence:
-    """Return the mean KL of one model to another, each of which runs, in evaluation mode, in a context of its own."""
+def kl_to(reference: str, models: Models, rows: Sequence[Mapping[str, Any]]) -> Divergence:
+    """Return the mean KL of the evaluated model to another one of its `models`."""
     import torch
 
     totals, tokens = np.zeros(len(rows)), np.zeros(len(rows), dtype=np.int64)
@@ -70,7 +51,7 @@ def kl_between(policy: Running, reference: Running, rows: Sequence[Mapping[str, 
             # both answers follow the same prompt; the logits at t - 1 predict the token at t
             for at in torch.arange(len(row["prompt_ids"]), ids.shape[1]).split(LOGITS_AT_ONCE):
                 wanted = scored[:, at]
-                logits = (_logits(running, ids, at - 1)[wanted] for running in (policy, reference))
+                logits = (_logits(models, name, ids, at - 1)[wanted] for name in (ADAPTER, reference))
                 totals[place] += _summed(*logits)
                 tokens[place] += int(wanted.sum())
             bar.advance(bar.task_ids[0])
@@ -78,9 +59,9 @@ def kl_between(policy: Running, reference: Running, rows: Sequence[Mapping[str, 
     return Divergence(value=interval.value, tokens=int(tokens.sum()), pairs=len(rows), interval=interval)
 
 
-def _logits(running: Running, ids: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+def _logits(models: Models, name: str, ids: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
     """Return the logits [2, positions, vocabulary] at positions of both answers."""
-    with running() as model:
+    with models.running(name) as model:
         ids, at = ids.to(model.device), at.to(model.device)
         logits: torch.Tensor = causal_lm(model)(input_ids=ids, use_cache=False, logits_to_keep=at).logits
         return logits if logits.shape[1] == len(at) else logits[:, at]  # a family that computes all of them

@@ -38,8 +38,7 @@ from hubdpo.evaluation.held_out import HeldOut, look_at, read
 from hubdpo.evaluation.judge.judged import open_panel
 from hubdpo.evaluation.kept import Kept
 from hubdpo.evaluation.lm_eval import check_lm_eval, find_tasks
-from hubdpo.evaluation.load import ORIGINAL, Parts, Weights, load_models
-from hubdpo.evaluation.models import Models
+from hubdpo.evaluation.models import ORIGINAL, Models, Parts, Weights, load_models
 from hubdpo.evaluation.quotes import quotes_of
 from hubdpo.evaluation.ranking import Scored, score_encoded
 from hubdpo.evaluation.scoring import SCORES

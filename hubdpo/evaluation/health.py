@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import partial
 
 import numpy as np
 import orjson
@@ -30,7 +29,7 @@ from hubdpo.data.encoded.rows import TokenRows
 from hubdpo.data.language import language_of
 from hubdpo.data.pairs.extras import whole
 from hubdpo.evaluation.answers import Answer, Answers, Prompt
-from hubdpo.evaluation.divergence import MOST_PAIRS, kl_between
+from hubdpo.evaluation.divergence import MOST_PAIRS, kl_to
 from hubdpo.evaluation.models import ADAPTER, BASE, Models
 from hubdpo.evaluation.refusals import list_version, refuses
 
@@ -42,7 +41,7 @@ def health_of(
     return Health(
         weights=models.weights,
         likelihood=likelihood_of(pairs),
-        divergence=kl_between(partial(models.running, ADAPTER), partial(models.running, BASE), rows[:MOST_PAIRS]),
+        divergence=kl_to(BASE, models, rows[:MOST_PAIRS]),
         answers=health_of_answers(answers, compared) if compared else None,
     )
 

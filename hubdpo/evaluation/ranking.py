@@ -20,7 +20,7 @@ from hubdpo.data.tokens.tokenize import PairTokenizer
 from hubdpo.errors import ArtefactError
 from hubdpo.evaluation.kept import Kept
 from hubdpo.evaluation.models import ADAPTER, BASE, OTHER, WORDS, Models
-from hubdpo.evaluation.scoring import Flags, Memo, Once, Scores, anew, scores_of
+from hubdpo.evaluation.scoring import Flags, Once, Scores, anew, scores_of
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -65,9 +65,8 @@ def score_encoded(
         console.warn(f"`{split}` split: {sentence}")
 
     def score(name: str) -> Scores:
-        memo = Memo(kept, models.keys[name]) if kept is not None else None
         with models.running(name) as model:
-            return scores_of(model, rows, batch_size, WORDS[name], memo)
+            return scores_of(model, rows, batch_size, WORDS[name], kept, models.keys.get(name, ""))
 
     scores: dict[str, Scores] = {}
     for name in models.names:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -69,22 +69,11 @@ class Score(BaseModel):
 SCORES = TypeAdapter(Score)
 
 
-class Memo(NamedTuple):
-    """Where the scores by a model are kept, and the key of that model."""
-
-    kept: Kept
-    model_key: str
-
-    def key(self, ids: npt.NDArray[np.int64], positions: list[int]) -> str:
-        """Return the key of the score of an answer: the model, all token ids, and the positions that count."""
-        parts = (self.model_key.encode(), ids.tobytes(), np.array(positions).tobytes())
-        return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
-
-
 def scores_of(
-    model: PreTrainedModel | PeftModel, rows: TokenRows, batch_size: int, name: str, memo: Memo | None = None
-) -> Scores:
-    """Score rows, 2 `batch_size` answers a pass, the longest first; each once, and not at all if `memo` has it."""
+    model: PreTrainedModel | PeftModel, rows: TokenRows, batch_size: int, name: str, kept: Kept | None = None,
+    model_key: str = "",
+) -> Scores:  # fmt: skip
+    """Score rows, 2 `batch_size` answers a pass, the longest first; each once, and not at all if `kept` has it."""
     import torch
 
     first, which = distinct_answers(rows)
@@ -94,8 +83,8 @@ def scores_of(
         for row, side in ((rows[place // 2], SIDES[place % 2]) for place in first.tolist())
     ]
     lengths = np.array([len(positions) for _, positions in answers])
-    keys = [memo.key(*answer) for answer in answers] if memo is not None else []
-    known = [memo.kept.get(key) for key in keys] if memo is not None else [None] * len(answers)
+    keys = [_key(model_key, *answer) for answer in answers] if kept is not None else []
+    known = [kept.get(key) for key in keys] if kept is not None else [None] * len(answers)
     sums = np.array([result["sum"] if result is not None else np.nan for result in known])
     order = np.argsort([-len(ids) for ids, _ in answers], kind="stable")
     order = order[[known[place] is None for place in order]]
@@ -105,11 +94,17 @@ def scores_of(
             # sums of hundreds of float32 values, in float64 so that a sum keeps their precision
             values = answer_log_probs(model, [answers[place] for place in batch])
             sums[batch] = [each.double().sum().item() for each in values]
-            if memo is not None:
-                memo.kept.add({keys[place]: {"sum": float(sums[place])} for place in batch})
+            if kept is not None:
+                kept.add({keys[place]: {"sum": float(sums[place])} for place in batch})
             bar.advance(bar.task_ids[0], len(batch))
     chosen, rejected = which[0::2], which[1::2]
     return Scores(sums[chosen], sums[rejected], lengths[chosen], lengths[rejected])
+
+
+def _key(model_key: str, ids: npt.NDArray[np.int64], positions: list[int]) -> str:
+    """Return the key of the score of an answer: the model, all token ids, and the positions that count."""
+    parts = (model_key.encode(), ids.tobytes(), np.array(positions).tobytes())
+    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 
 
 def distinct_answers(rows: TokenRows) -> tuple[Places, Places]:

@@ -9,8 +9,7 @@ that learned to end its answers with `<|im_end|>` would never stop if only the b
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,7 @@ from hubdpo.model.tokenizer.rendering import encoded
 from hubdpo.model.untrusted import one_line_errors, read_json
 
 if TYPE_CHECKING:
+    import torch
     from peft import PeftModel
     from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -50,24 +50,23 @@ def answer_chat(
         greedy = GenerationConfig(
             do_sample=False, max_new_tokens=max_new_tokens, eos_token_id=stops or None, pad_token_id=pad
         )
-        with generating_with(model, greedy):
-            output = model.generate(**inputs, generation_config=greedy)
+        output = generate_with(greedy, model, **inputs)
     text: str = tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
     return text.strip()
 
 
-@contextmanager
-def generating_with(model: PreTrainedModel | PeftModel, config: GenerationConfig) -> Iterator[None]:
-    """Let a model have another generation config in the body.
+def generate_with(config: GenerationConfig, model: PreTrainedModel | PeftModel, **inputs: Any) -> torch.Tensor:
+    """Generate with a config alone: transformers fills what it leaves open from the model's, and PEFT has one of its own.
 
-    transformers fills what a config leaves open from that of the model, and PEFT has one of its own.
+    Return token ids `[batch, prompt and answer]`.
     """
     holders = [holder for holder in (model, causal_lm(model)) if "generation_config" in vars(holder)]
     before = [holder.generation_config for holder in holders]
     for holder in holders:
         holder.generation_config = config
     try:
-        yield
+        output: torch.Tensor = model.generate(**inputs, generation_config=config)
+        return output
     finally:
         for holder, own_config in zip(holders, before, strict=True):
             holder.generation_config = own_config

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hubdpo.artefacts.folders.model_files import GENERATION_CONFIG
 from hubdpo.errors import ArtefactError
-from hubdpo.model.generation import generating_with, stop_ids
+from hubdpo.model.generation import generate_with, stop_ids
 from hubdpo.model.log_probs import causal_lm
 from hubdpo.model.untrusted import one_line_errors
 
@@ -100,10 +100,7 @@ def generate(
     folder = Path(causal_lm(model).config._name_or_path or GENERATION_CONFIG)
     with one_line_errors(folder, "the model", ArtefactError, "cannot answer"), torch.no_grad():
         drawing = LogitsProcessorList([*_shaping(sampling), _Draw(seeds, model.device)] if sampling.do_sample else [])
-        with generating_with(model, greedy):
-            output = model.generate(
-                input_ids=ids, attention_mask=mask, generation_config=greedy, logits_processor=drawing
-            )
+        output = generate_with(greedy, model, input_ids=ids, attention_mask=mask, logits_processor=drawing)
     rows: list[list[int]] = output[:, longest:].tolist()
     ends = [next((place for place, token in enumerate(row) if token in sampling.stops), None) for row in rows]
     return [Generated(row[:end], end is not None) for row, end in zip(rows, ends, strict=True)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from hubdpo.evaluation import divergence
-from hubdpo.evaluation.divergence import kl_between, kl_to_reference
+from hubdpo.evaluation.divergence import kl_to
+from hubdpo.evaluation.models import BASE, START, Models
 from hubdpo.model.adapters.load import attach_adapter
 from hubdpo.model.adapters.reference import add_reference
 from tests.near import assert_near
@@ -53,7 +53,7 @@ def test_the_kl_is_that_of_the_definition(
     monkeypatch.setattr(divergence, "LOGITS_AT_ONCE", at_once)
     monkeypatch.setattr(divergence, "SUMMED_AT_ONCE", 1)
     model.train()
-    found = kl_to_reference(model, ROWS)
+    found = kl_to(BASE, Models(model), ROWS)
     assert model.training
     model.eval()
     value, tokens = expected(model)
@@ -67,7 +67,7 @@ def test_the_kl_is_that_of_the_definition(
 def test_a_reference_adapter_takes_the_place_of_the_base(tiny_base: Path, run_dir: Path) -> None:
     model = attach_adapter(AutoModelForCausalLM.from_pretrained(tiny_base, dtype=torch.float32), run_dir)
     add_reference(model, run_dir)
-    assert abs(kl_to_reference(model, ROWS).value) < 1e-7
+    assert abs(kl_to(START, Models(model), ROWS).value) < 1e-7
 
 
 def test_two_models_without_adapters_are_compared_too(model: torch.nn.Module, tiny_base: Path, tmp_path: Path) -> None:
@@ -75,6 +75,6 @@ def test_two_models_without_adapters_are_compared_too(model: torch.nn.Module, ti
     other = AutoModelForCausalLM.from_pretrained(tiny_base, dtype=torch.float32).eval()
     for weight in other.parameters():
         weight.data.mul_(1.01)
-    found = kl_between(lambda: nullcontext(other), lambda: nullcontext(base), ROWS)
+    found = kl_to(BASE, Models(other, base=base), ROWS)
     assert found.value > 1e-6
-    assert kl_between(lambda: nullcontext(base), lambda: nullcontext(base), ROWS).value == 0
+    assert kl_to(BASE, Models(base, base=base), ROWS).value == 0

@@ -108,7 +108,7 @@ def test_what_the_runs_share_is_made_once(
     counted("hubdpo.training.common.load_base", lambda *args: "load")
     counted("hubdpo.training.run.pairs.tokenised", lambda *args: "pairs")
     counted("hubdpo.training.step.reference._compute", lambda *args: "reference")
-    counted("hubdpo.evaluation.ranking.scores_of", lambda model, rows, batch, name, memo: name)
+    counted("hubdpo.evaluation.ranking.scores_of", lambda model, rows, batch, name, kept, key: name)
     (tmp_path / "cache").touch()  # where nothing can be cached on the disk
     monkeypatch.setenv("HUBDPO_CACHE", str(tmp_path / "cache"))
     sweep(**places, output_dir=tmp_path / "out", beta=[0.1, 0.2])

@@ -85,10 +85,17 @@ class CheckedAdapter:
         return sorted({name.partition(".lora_")[0].removeprefix("base_model.model.") for name in self.shapes})
 
     @property
+    def rank(self) -> int:
+        return int(self.config.get("r") or 8)  # PEFT's default
+
+    @property
+    def rank_pattern(self) -> dict[str, int]:
+        return dict(self.config.get("rank_pattern") or {})
+
+    @property
     def largest_rank(self) -> int:
         """The rank by which PEFT tells whether adapters can be combined factor by factor."""
-        pattern = self.config.get("rank_pattern") or {}
-        return max(map(int, [self.config.get("r") or 8, *pattern.values()]))
+        return max([self.rank, *self.rank_pattern.values()])
 
     @property
     def options(self) -> Values:
@@ -96,7 +103,7 @@ class CheckedAdapter:
         alpha, layers = self.config.get("lora_alpha"), self.config.get("layers_to_transform")
         alpha = 8 if alpha is None else alpha  # PEFT's default, as that of `r`
         return {
-            "lora_r": self.config.get("r") or 8, "lora_alpha": int(alpha) if alpha == int(alpha) else alpha,
+            "lora_r": self.rank, "lora_alpha": int(alpha) if alpha == int(alpha) else alpha,
             "lora_target_modules": sorted({name.rpartition(".")[2] for name in self.modules}),
             "layers_to_transform": [layers] if isinstance(layers, int) else layers and sorted(layers),
             "use_rslora": bool(self.config.get("use_rslora")), "use_dora": bool(self.config.get("use_dora")),
@@ -200,11 +207,11 @@ def _check_ranks(adapter: CheckedAdapter) -> None:
     if not ranks:
         raise ArtefactError(f"{ADAPTER_WEIGHTS} holds no LoRA weights")
     limit = f"the largest rank in {ADAPTER_WEIGHTS} is {max(ranks)}"
-    rank, pattern = adapter.config.get("r") or 8, adapter.config.get("rank_pattern") or {}
+    rank, pattern = adapter.rank, adapter.rank_pattern
     if rank > max(ranks) and not pattern:  # with a pattern, every module may have a rank of its own
         raise _refused("r", rank, limit)
     # an adapter that is not built in full takes no memory for ranks that its weights lack
-    if adapter.is_built_in_full and (largest := max([rank, *pattern.values()])) > max(ranks):
+    if adapter.is_built_in_full and (largest := adapter.largest_rank) > max(ranks):
         field, value = ("r", rank) if rank == largest else ("rank_pattern", pattern)
         raise _refused(field, value, limit)
 
@@ -212,7 +219,7 @@ def _check_ranks(adapter: CheckedAdapter) -> None:
 def _check_each_module(adapter: CheckedAdapter) -> None:
     """Compare ranks and DoRA with the weights of each module: PEFT does once the base is loaded, or not at all."""
     config = adapter.config
-    rank, pattern, has_dora = config.get("r") or 8, config.get("rank_pattern") or {}, bool(config.get("use_dora"))
+    rank, pattern, has_dora = adapter.rank, adapter.rank_pattern, bool(config.get("use_dora"))
     with_magnitude = {name.partition(".lora_")[0] for name in adapter.shapes if ".lora_magnitude_vector" in name}
     for name, shape in adapter.shapes.items():
         path, _, part = name.partition(".lora_")

@@ -75,7 +75,7 @@ def load_adapter(
     else:  # a release could name any folder of this machine, so only the Hub is asked
         base = base_folder(_base_named_by(folder, str(repo)))
     if load_in_4bit is None:
-        load_in_4bit = run is not None and bool(run.config.get("load_in_4bit"))
+        load_in_4bit = run is not None and bool(run.in_4bit)
     model, tokenizer = load_on_base(
         folder, base, device=pick_device("auto"), load_in_4bit=load_in_4bit, device_map=device_map
     )
@@ -91,11 +91,10 @@ def load_on_base(
     generation stops where the adapter's answers end.
     """
     run = _run_of(folder)
-    dtype = str(run.config.get("dtype", "auto")) if run is not None else "auto"
+    dtype, template_kwargs = (run.dtype, run.template_kwargs) if run is not None else ("auto", None)
     model = load_base(base, device=device, load_in_4bit=load_in_4bit, dtype=dtype, device_map=device_map)
     if run is not None:
         use_stops(model, run)
-    template_kwargs = run.config.get("chat_template_kwargs") if run is not None else None
     tokenizer = read_tokenizer(folder, template_kwargs, error=ArtefactError)
     return attach_adapter(model, folder).eval(), tokenizer
 

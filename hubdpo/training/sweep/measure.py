@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hubdpo import console
 from hubdpo.artefacts.folders.model_files import ADAPTER_WEIGHTS
+from hubdpo.artefacts.formats.pair_scores import START
 from hubdpo.artefacts.manifests.evaluation import EvalReport
 from hubdpo.artefacts.manifests.manifest import EVAL_FILE, file_entry
 from hubdpo.artefacts.manifests.run import RunManifest
@@ -12,7 +13,8 @@ from hubdpo.config import TrainConfig
 from hubdpo.config.objective import uses_reference
 from hubdpo.config.sweep import Point
 from hubdpo.errors import TrainingError
-from hubdpo.evaluation.divergence import MOST_PAIRS, kl_to_reference
+from hubdpo.evaluation.divergence import MOST_PAIRS, kl_to
+from hubdpo.evaluation.models import BASE, Models
 from hubdpo.model.adapters.load import attach_adapter
 from hubdpo.model.adapters.reference import add_reference
 from hubdpo.model.adapters.start import find_start
@@ -49,7 +51,8 @@ def _divergence(config: TrainConfig, common: Common) -> Divergence | None:
             model = attach_adapter(common.base(config, pick_device(config.device)), config.output_dir)
             if config.adapter is not None and config.reference_adapter == "frozen" and uses_reference(config.loss_type):
                 add_reference(model, find_start(config.adapter).folder)
-            return kl_to_reference(model, rows)
+            models = Models(model)
+            return kl_to(START if START in models.names else BASE, models, rows)
     except TrainingError as problem:
         console.warn(f"the KL of `{config.output_dir}` to its reference was not measured: {problem.message}")
         return None
