@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -67,17 +67,18 @@ class Models:
     @contextmanager
     def running(self, name: str) -> Iterator[PeftModel | PreTrainedModel]:
         """Give the body the model of a name, in evaluation mode."""
-        model = self.base if name == BASE and self.base is not None else self.model
+        model = self.model
+        active: AbstractContextManager[None] = nullcontext()
+        if name == BASE and self.base is not None:
+            model = self.base
+        elif name == BASE:
+            active = model.disable_adapter()
+        elif name in (START, OTHER):
+            active = adapter_active(model, REFERENCE if name == START else OTHER)
         was_training = model.training
         model.eval()
         try:
-            if name == BASE and self.base is None:
-                with model.disable_adapter():
-                    yield model
-            elif name in (START, OTHER):
-                with adapter_active(model, REFERENCE if name == START else OTHER):
-                    yield model
-            else:
+            with active:
                 yield model
         finally:
             model.train(was_training)

@@ -38,9 +38,13 @@ class Scored(NamedTuple):
 
 
 def score_pairs(
-    model: PeftModel, tokenizer: PreTrainedTokenizerBase, examples: Iterable[Mapping[str, list[dict[str, str]]]], *,
-    max_length: int = 1024, prompt_budget: int = 512,
-) -> Ranking:  # fmt: skip
+    model: PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Iterable[Mapping[str, list[dict[str, str]]]],
+    *,
+    max_length: int = 1024,
+    prompt_budget: int = 512,
+) -> Ranking:
     """Score pairs in memory, as `score_encoded` does, with the defaults of training."""
     encoder = PairTokenizer(tokenizer, max_length=max_length, prompt_budget=prompt_budget)
     rows = TokenRows.of(encoder.rows(examples))

@@ -70,9 +70,13 @@ SCORES = TypeAdapter(Score)
 
 
 def scores_of(
-    model: PreTrainedModel | PeftModel, rows: TokenRows, batch_size: int, name: str, kept: Kept | None = None,
+    model: PreTrainedModel | PeftModel,
+    rows: TokenRows,
+    batch_size: int,
+    name: str,
+    kept: Kept | None = None,
     model_key: str = "",
-) -> Scores:  # fmt: skip
+) -> Scores:
     """Score rows, 2 `batch_size` answers a pass, the longest first; each once, and not at all if `kept` has it."""
     import torch
 

@@ -27,10 +27,10 @@ from hubdpo.config.repo_id import is_repo_id
 from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.hub.open import open_snapshot
 from hubdpo.hub.snapshot import FolderSnapshot, Snapshot
-from hubdpo.model.adapters.check import check_adapter_files
+from hubdpo.model.adapters.check import CheckedAdapter, check_adapter_files
 from hubdpo.model.adapters.start import StartAdapter, find_start
 from hubdpo.model.bases.find import Base, base_folder, find_base, named_as_base
-from hubdpo.model.untrusted import AGAIN, read_json
+from hubdpo.model.untrusted import AGAIN
 
 WHOLE = (CONFIG, "*.safetensors")
 """Files that decide what a whole model computes."""
@@ -39,17 +39,18 @@ GIVE_BASE = "add `--model-name-or-path BASE`"
 
 @dataclass(frozen=True)
 class Subject:
-    """An adapter, or a whole model, and what is known of its training.
-
-    `is_local` says whether its folder was named, and not a repo on the Hub.
-    """
+    """An adapter, or a whole model, and what is known of its training. `is_local`: a folder was named, no repo."""
 
     ref: AdapterRef
     folder: Path
     is_local: bool
+    adapter: CheckedAdapter | None
     run: RunManifest | None = None
     merge: MergeManifest | None = None
-    is_whole: bool = False
+
+    @property
+    def is_whole(self) -> bool:
+        return self.adapter is None
 
     @property
     def template_kwargs(self) -> JsonObject | None:
@@ -130,16 +131,13 @@ def find_subject(config: EvaluateConfig) -> Subject:
     an adapter that is not LoRA; HubError when the Hub does not have it.
     """
     files = open_snapshot(config.model, repo_type="model", wanted=MODELS)
-    is_local = files.commit is None
-    if RUN_FILE in files.files or (is_local and not {ADAPTER_CONFIG, CONFIG} & files.files.keys()):
+    is_local, run = files.commit is None, None
+    is_run = RUN_FILE in files.files or (is_local and not {ADAPTER_CONFIG, CONFIG} & files.files.keys())
+    if is_run or ADAPTER_CONFIG in files.files:
         folder = files.fetch(ADAPTER_PATTERNS)
-        run = read_run(folder, but=EVALUATED_FILES) if is_local else read_run(folder, but=NOT_LOADED, hint=AGAIN)
-        check_adapter_files(folder)
-        return Subject(_ref(files, folder), folder, is_local, run=run)
-    if ADAPTER_CONFIG in files.files:
-        folder = files.fetch(ADAPTER_PATTERNS)
-        check_adapter_files(folder)
-        return Subject(_ref(files, folder), folder, is_local)
+        if is_run:
+            run = read_run(folder, but=EVALUATED_FILES) if is_local else read_run(folder, but=NOT_LOADED, hint=AGAIN)
+        return Subject(_ref(files, folder), folder, is_local, check_adapter_files(folder), run)
     if CONFIG not in files.files:
         raise ArtefactError(
             f"`{config.model}` holds neither an adapter nor a model: it has no {ADAPTER_CONFIG} and no {CONFIG}",
@@ -148,7 +146,7 @@ def find_subject(config: EvaluateConfig) -> Subject:
     if MERGE_FILE not in files.files and config.model_name_or_path is None:
         raise ConfigError(f"`{config.model}` is a whole model, and names no base to compare with", hint=GIVE_BASE)
     folder = files.fetch(BASE_PATTERNS)
-    return Subject(_ref(files, folder), folder, is_local, merge=files.merge, is_whole=True)
+    return Subject(_ref(files, folder), folder, is_local, None, merge=files.merge)
 
 
 def _ref(files: Snapshot, folder: Path) -> AdapterRef:
@@ -181,7 +179,7 @@ def find_base_of(subject: Subject, config: EvaluateConfig) -> Base:
 
 def _named_by_adapter(subject: Subject) -> tuple[str, str | None]:
     """Return name and revision of the base in adapter_config.json; a repo could name any folder of this machine."""
-    settings = read_json(subject.folder / ADAPTER_CONFIG)
+    settings = subject.adapter.config if subject.adapter is not None else {}
     name, revision = settings.get("base_model_name_or_path"), settings.get("revision")
     if isinstance(name, str) and (
         (subject.is_local and Path(name).is_dir()) or is_repo_id(name, owner_required=False)
@@ -225,18 +223,14 @@ def find_other(config: EvaluateConfig, subject: Subject, base: Base) -> Subject 
     other = find_subject(config.model_copy(update={"model": config.against}))
     if other.key == subject.key:
         raise ConfigError(f"`{config.against}` is the adapter that is evaluated", hint="give another one")
-    if other.is_whole:
+    if other.adapter is None:
         raise ConfigError(f"`{config.against}` is a whole model, not an adapter", hint="give an adapter")
-    if check_adapter_files(other.folder).is_built_in_full:
+    if other.adapter.is_built_in_full:
         raise ConfigError(
             f"`{config.against}` changes the base when it is loaded, so it cannot stand beside another adapter",
             hint=f"hubdpo evaluate {shlex.quote(config.against)}",
         )
-    named = (
-        other.run.base.repo_id
-        if other.run is not None
-        else read_json(other.folder / ADAPTER_CONFIG).get("base_model_name_or_path")
-    )
+    named = other.run.base.repo_id if other.run is not None else other.adapter.config.get("base_model_name_or_path")
     if config.model_name_or_path is None and base.ref.repo_id is not None and named != base.ref.repo_id:
         raise ConfigError(
             f"`{config.against}` is an adapter of {shortened(str(named), 100)}, not of {base.ref.repo_id}",

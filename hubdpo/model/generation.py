@@ -56,9 +56,9 @@ def answer_chat(
 
 
 def generate_with(config: GenerationConfig, model: PreTrainedModel | PeftModel, **inputs: Any) -> torch.Tensor:
-    """Generate with a config alone: transformers fills what it leaves open from the model's, and PEFT has one of its own.
+    """Generate token ids `[batch, prompt and answer]` with a config alone, not with what the model's own says besides.
 
-    Return token ids `[batch, prompt and answer]`.
+    transformers fills what a config leaves open from that of the model, and PEFT has one of its own.
     """
     holders = [holder for holder in (model, causal_lm(model)) if "generation_config" in vars(holder)]
     before = [holder.generation_config for holder in holders]
@@ -74,9 +74,7 @@ def generate_with(config: GenerationConfig, model: PreTrainedModel | PeftModel, 
 
 def stop_ids(eos_token_id: object) -> list[int]:
     """Return the stop tokens that `eos_token_id` names: one, a list or none. Raise ArtefactError for anything else."""
-    ids: list[Any] = [] if eos_token_id is None else [eos_token_id]
-    if isinstance(eos_token_id, list):
-        ids = eos_token_id
+    ids: list[Any] = eos_token_id if isinstance(eos_token_id, list) else [] if eos_token_id is None else [eos_token_id]
     for token_id in ids:
         if type(token_id) is not int or abs(token_id) > MOST_ID:
             raise ArtefactError(

@@ -125,11 +125,8 @@ class Judge:
             limits = http().Timeout(ANSWER_S, connect=CONNECT_S)
             key = self._key.get_secret_value()
             # a client for each request: it keeps what it reads until it is closed
-            with (
-                asked_elsewhere(),
-                _in_json(),
-                InferenceClient(base_url=self.address + PLACE, api_key=key, timeout=limits) as client,
-            ):
+            client = InferenceClient(base_url=self.address + PLACE, api_key=key, timeout=limits)
+            with _in_json(), client:
                 return client.chat_completion([dict(message) for message in chat], model=self.model, **options)
 
         try:

@@ -21,7 +21,7 @@ from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.hub.client import called
 from hubdpo.hub.open import open_snapshot
 from hubdpo.hub.reference import checked_name
-from hubdpo.model.adapters.check import check_adapter_files, check_on_base
+from hubdpo.model.adapters.check import CheckedAdapter, check_adapter_files, check_on_base
 from hubdpo.model.adapters.reference import POLICY, load_weights
 from hubdpo.model.bases.find import base_folder
 from hubdpo.model.bases.load import load_base
@@ -29,7 +29,7 @@ from hubdpo.model.device import check_device_map, pick_device
 from hubdpo.model.generation import answer_chat, use_stops
 from hubdpo.model.quiet import without_chatter
 from hubdpo.model.tokenizer.load import read_tokenizer
-from hubdpo.model.untrusted import one_line_errors, read_json
+from hubdpo.model.untrusted import one_line_errors
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -67,13 +67,12 @@ def load_adapter(
                 hint=f'AutoModelForCausalLM.from_pretrained("{snapshot.name}") in Python, as its card says',
             )
         raise ArtefactError(f"`{repo}` holds no adapter", hint="give an adapter repo, or a run folder that is complete")
-    check_adapter_files(folder)
-    run = _run_of(folder)
+    adapter, run = check_adapter_files(folder), _run_of(folder)
     if sha is None and run is not None:
         verify_run(folder, run, but=NOT_LOADED)
         base = base_folder(run.base, folder)
     else:  # a release could name any folder of this machine, so only the Hub is asked
-        base = base_folder(_base_named_by(folder, str(repo)))
+        base = base_folder(_base_named_by(adapter, repo))
     if load_in_4bit is None:
         load_in_4bit = run is not None and bool(run.in_4bit)
     model, tokenizer = load_on_base(
@@ -154,13 +153,11 @@ def _run_of(folder: Path) -> RunManifest | None:
     return RunManifest.read(folder / RUN_FILE) if (folder / RUN_FILE).exists() else None
 
 
-def _base_named_by(folder: Path, adapter: str) -> BaseRef:
-    """Read the base from adapter_config.json. Raise ArtefactError when it is not a repo on the Hub."""
-    settings = read_json(folder / ADAPTER_CONFIG)
-    name, revision = settings.get("base_model_name_or_path"), settings.get("revision")
+def _base_named_by(adapter: CheckedAdapter, repo: str | Path) -> BaseRef:
+    name, revision = adapter.config.get("base_model_name_or_path"), adapter.config.get("revision")
     if not isinstance(name, str) or not is_repo_id(name, owner_required=False):
         raise ArtefactError(
-            f"`{adapter}` names the base {shortened(repr(name), 100)}, which is not a repo on the Hub",
+            f"`{repo}` names the base {shortened(repr(name), 100)}, which is not a repo on the Hub",
             hint="give a release of hubdpo",
         )
     return BaseRef(name=name, repo_id=name, revision=str(revision) if revision is not None else None)

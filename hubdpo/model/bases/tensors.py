@@ -74,11 +74,11 @@ def is_adapted_beside_experts(layer: str) -> bool:
 
 def expert_values(shapes: Shapes) -> int:
     """Return the number of values in the experts of a mixture of experts: one by one or stacked."""
-    return sum(math.prod(shape) for name, shape in shapes.items() if EXPERTS.search(name) or _is_stack(shape))
-
-
-def _is_stack(shape: tuple[int, ...]) -> bool:
-    return len(shape) == 3 and shape[1] > 1  # it is 1 in the convolution of a single channel
+    return sum(
+        math.prod(shape)
+        for name, shape in shapes.items()
+        if EXPERTS.search(name) or (len(shape) == 3 and shape[1] > 1)  # it is 1 in the convolution of a single channel
+    )
 
 
 def memory_of(config: Mapping[str, object], shapes: Shapes, linear: Set[str]) -> BaseMemory | None:
