@@ -23,7 +23,6 @@ from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from hubdpo.artefacts.folders.run_folder import write_places
 from hubdpo.artefacts.folders.scratch import entries
 from hubdpo.artefacts.folders.workspace import workspace
-from hubdpo.artefacts.formats.bounded import shortened
 from hubdpo.artefacts.manifests.manifest import METRICS_FILE, PROBES_FILE, RUN_FILE, canonical_json, write_atomic
 from hubdpo.artefacts.manifests.run import Adopted, DatasetRef, RunManifest
 from hubdpo.cards.licences import licence_of
@@ -169,10 +168,9 @@ def _base_of(config: AdoptConfig, found: Found, facts: Facts) -> str:
     """Return the base to take: that of the option, else the one that adapter_config.json names, at its revision."""
     settings, name = found.adapter.config, found.ref.name
     named, revision = settings.get("base_model_name_or_path"), settings.get("revision")
-    called = shortened(repr(named), 100)
     if config.base is not None:
         if config.base.partition("@")[0] != named:
-            console.info(f"base      {config.base}; {ADAPTER_CONFIG} of `{name}` names {called}")
+            console.info(f"base      {config.base}; {ADAPTER_CONFIG} of `{name}` names {found.adapter.base_in_words}")
         return config.base
     if facts.named_base is not None and not Path(facts.named_base).is_dir():
         at = f"@{revision}" if isinstance(revision, str) and revision else ""
@@ -185,7 +183,7 @@ def _base_of(config: AdoptConfig, found: Found, facts: Facts) -> str:
         console.info(f"base      {named}, which the adapter names")
         return named
     state = "is a path of another machine" if isinstance(named, str) and not is_repo_id(named) else "cannot be had"
-    raise ConfigError(f"`{name}` names the base {called}, which {state}", hint=GIVE_BASE)
+    raise ConfigError(f"`{name}` names the base {found.adapter.base_in_words}, which {state}", hint=GIVE_BASE)
 
 
 def _look_at(base: str, found: Found) -> _Looked:

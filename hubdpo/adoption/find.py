@@ -62,11 +62,7 @@ class Found:
 
 
 def find_adapter(name: str) -> Found:
-    """Find an adapter, a folder or `USER/NAME[@REVISION]`, and check its files.
-
-    Raise ArtefactError for anything but a LoRA adapter of another tool, ConfigError for a name that is neither,
-    HubError when the Hub does not have it.
-    """
+    """Find an adapter, a folder or `USER/NAME[@REVISION]`, and check that it is LoRA and of another tool."""
     files = open_snapshot(name, repo_type="model")
     if RUN_FILE in files.files:
         raise ArtefactError(

@@ -30,10 +30,7 @@ def own_template(folder: Path, name: str, base: Snapshot) -> str | None:
 
 
 def has_own_tokens(folder: Path, name: str, base: Snapshot, stored: Shapes) -> bool:
-    """Tell whether the folder of the adapter `name` has other tokens than its base, and say so.
-
-    Raise ConfigError for tokens of which the base, whose weights have the `stored` shapes, has no embedding.
-    """
+    """Tell whether the adapter `name` has other tokens than its base, and say so; ConfigError if they do not fit."""
     own = FolderSnapshot(folder, all_files=True)
     if TOKENIZER not in own.files or TOKENIZER not in base.files:
         return False

@@ -23,7 +23,6 @@ from hubdpo.artefacts.manifests.merge import MergeManifest
 from hubdpo.artefacts.manifests.run import AdapterRef, DatasetRef, RunManifest
 from hubdpo.config import EvaluateConfig
 from hubdpo.config.base import MODELS
-from hubdpo.config.repo_id import is_repo_id
 from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.hub.open import open_snapshot
 from hubdpo.hub.snapshot import FolderSnapshot, Snapshot
@@ -125,11 +124,7 @@ class Subject:
 
 
 def find_subject(config: EvaluateConfig) -> Subject:
-    """Find the model to evaluate.
-
-    Raise ArtefactError for anything but an adapter or a model, for a run that is not finished or was changed, and for
-    an adapter that is not LoRA; HubError when the Hub does not have it.
-    """
+    """Find the model to evaluate and check it. Raise ArtefactError for anything but LoRA or a model."""
     files = open_snapshot(config.model, repo_type="model", wanted=MODELS)
     is_local, run = files.commit is None, None
     is_run = RUN_FILE in files.files or (is_local and not {ADAPTER_CONFIG, CONFIG} & files.files.keys())
@@ -171,24 +166,13 @@ def find_base_of(subject: Subject, config: EvaluateConfig) -> Base:
         name = str(base_folder(named.base, folder, hint="give it with `--model-name-or-path DIR`"))
     elif name is None and named is not None:
         name = named.base.repo_id
-    elif name is None:
-        name, revision = _named_by_adapter(subject)
+    elif name is None and subject.adapter is not None:
+        if (by_adapter := subject.adapter.named_base(is_local=subject.is_local)) is None:
+            words = f"`{subject.ref.name}` names the base {subject.adapter.base_in_words}, which is not on this machine"
+            raise ConfigError(words, hint=GIVE_BASE)
+        name, revision = by_adapter
     with named_as_base():
         return find_base(str(name), None if "@" in str(name) else revision, needs_template=not own_template)
-
-
-def _named_by_adapter(subject: Subject) -> tuple[str, str | None]:
-    """Return name and revision of the base in adapter_config.json; a repo could name any folder of this machine."""
-    settings = subject.adapter.config if subject.adapter is not None else {}
-    name, revision = settings.get("base_model_name_or_path"), settings.get("revision")
-    if isinstance(name, str) and (
-        (subject.is_local and Path(name).is_dir()) or is_repo_id(name, owner_required=False)
-    ):  # fmt: skip
-        return name, revision if isinstance(revision, str) else None
-    raise ConfigError(
-        f"`{subject.ref.name}` names the base {shortened(repr(name), 100)}, which is not on this machine",
-        hint=GIVE_BASE,
-    )
 
 
 def find_reference(config: EvaluateConfig, subject: Subject) -> StartAdapter | None:

@@ -95,12 +95,10 @@ def processor_name() -> str:
 
 @contextmanager
 def deterministic_kernels() -> Iterator[None]:
-    """Let PyTorch use only kernels that give the same bits for the same input, within the body.
+    """Let PyTorch use only kernels that give the same bits for the same input; RuntimeError for what has none.
 
     Sums with atomics, such as those of flash attention's backward, have a random order by default. Not transformers'
     `full_determinism`: it also makes the CPU wait for every kernel (CUDA_LAUNCH_BLOCKING), and restores nothing.
-
-    Raise RuntimeError, in the body, for an operation that has no such kernel.
     """
     import torch
 

@@ -21,6 +21,7 @@ from hubdpo.artefacts.formats.bounded import JsonObject, shortened
 from hubdpo.artefacts.formats.safetensors_header import read_shapes
 from hubdpo.config.base import Values
 from hubdpo.config.flags import quoted
+from hubdpo.config.repo_id import is_repo_id
 from hubdpo.errors import ArtefactError
 from hubdpo.hub.client import called
 from hubdpo.model.adapters.trial import Patterns, try_patterns
@@ -96,6 +97,22 @@ class CheckedAdapter:
     def largest_rank(self) -> int:
         """The rank by which PEFT tells whether adapters can be combined factor by factor."""
         return max([self.rank, *self.rank_pattern.values()])
+
+    @property
+    def base_in_words(self) -> str:
+        return shortened(repr(self.config.get("base_model_name_or_path")), 100)
+
+    def named_base(self, *, is_local: bool) -> tuple[str, str | None] | None:
+        """Return name and revision of the base that the config names, None where it cannot be had.
+
+        Only an adapter that `is_local` may name a folder: one of the Hub could name any folder of this machine.
+        """
+        name, revision = self.config.get("base_model_name_or_path"), self.config.get("revision")
+        if isinstance(name, str) and is_local and Path(name).is_dir():
+            return name, None
+        if not isinstance(name, str) or not is_repo_id(name, owner_required=False):
+            return None
+        return name, revision if isinstance(revision, str) and revision else None
 
     @property
     def options(self) -> Values:

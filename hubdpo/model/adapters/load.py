@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from hubdpo import console
 from hubdpo.artefacts.folders.kinds import NOT_LOADED, verify_run
 from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG, ADAPTER_PATTERNS, ADAPTER_WEIGHTS
-from hubdpo.artefacts.formats.bounded import shortened
 from hubdpo.artefacts.manifests.manifest import MERGE_FILE, RUN_FILE
 from hubdpo.artefacts.manifests.run import BaseRef, RunManifest
 from hubdpo.config.base import ADAPTERS
 from hubdpo.config.flags import quoted
-from hubdpo.config.repo_id import is_repo_id
 from hubdpo.config.takes import plain
 from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.hub.client import called
@@ -84,11 +82,7 @@ def load_adapter(
 def load_on_base(
     folder: Path, base: Path, *, device: str, load_in_4bit: bool, device_map: object = None
 ) -> tuple[PeftModel, PreTrainedTokenizerBase]:
-    """Load the adapter of one folder on the base of another; return the model, in evaluation mode, and the tokenizer.
-
-    For an adapter that hubdpo trained, the base is in the type of the training, the chat template has its defaults, and
-    generation stops where the adapter's answers end.
-    """
+    """Load the adapter of one folder on the base of another, as trained; return model (in evaluation) and tokenizer."""
     run = _run_of(folder)
     dtype, template_kwargs = (run.dtype, run.template_kwargs) if run is not None else ("auto", None)
     model = load_base(base, device=device, load_in_4bit=load_in_4bit, dtype=dtype, device_map=device_map)
@@ -154,10 +148,9 @@ def _run_of(folder: Path) -> RunManifest | None:
 
 
 def _base_named_by(adapter: CheckedAdapter, repo: str | Path) -> BaseRef:
-    name, revision = adapter.config.get("base_model_name_or_path"), adapter.config.get("revision")
-    if not isinstance(name, str) or not is_repo_id(name, owner_required=False):
+    if (named := adapter.named_base(is_local=False)) is None:
         raise ArtefactError(
-            f"`{repo}` names the base {shortened(repr(name), 100)}, which is not a repo on the Hub",
+            f"`{repo}` names the base {adapter.base_in_words}, which is not a repo on the Hub",
             hint="give a release of hubdpo",
         )
-    return BaseRef(name=name, repo_id=name, revision=str(revision) if revision is not None else None)
+    return BaseRef(name=named[0], repo_id=named[0], revision=named[1])

@@ -19,7 +19,6 @@ from hubdpo.cards.licences import licence_of
 from hubdpo.config import TrainConfig
 from hubdpo.config.base import ADAPTERS, flag_of
 from hubdpo.config.flags import quoted
-from hubdpo.config.repo_id import is_repo_id
 from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.hub.open import open_snapshot
 from hubdpo.hub.snapshot import Snapshot
@@ -79,10 +78,8 @@ class StartAdapter:
         if self.run is not None:
             base = self.run.base
             return (base.repo_id, base.revision) if base.repo_id else None
-        name, revision = self.adapter.config.get("base_model_name_or_path"), self.adapter.config.get("revision")
-        if not isinstance(name, str) or not is_repo_id(name, owner_required=False) or Path(name).is_dir():
-            return None
-        return name, revision if isinstance(revision, str) and revision else None
+        named = self.adapter.named_base(is_local=False)
+        return named if named is not None and not Path(named[0]).is_dir() else None
 
     def settle(self, config: TrainConfig) -> TrainConfig:
         """Return the config with what the adapter settles; ConfigError for an option that says otherwise."""
@@ -99,11 +96,7 @@ class StartAdapter:
 
 
 def find_start(name: str) -> StartAdapter:
-    """Find an adapter, `USER/NAME[@REVISION]` or a folder, pin it to its content, and check that it is plain LoRA.
-
-    Raise ArtefactError for anything from which training cannot go on, ConfigError for a name that is neither, HubError
-    when the Hub does not have it.
-    """
+    """Find an adapter, `USER/NAME[@REVISION]` or a folder, pin it to its content, and check that it is plain LoRA."""
     files = open_snapshot(name, repo_type="model", wanted=ADAPTERS)
     if ADAPTER_CONFIG not in files.files:
         raise _no_adapter(name, files)
@@ -130,10 +123,7 @@ def _no_adapter(name: str, files: Snapshot) -> ArtefactError:
 
 
 def no_adapter_but_inside(name: str, files: Snapshot, use: str, otherwise: str) -> ArtefactError:
-    """Return the error for a repo or folder without an adapter, whose hint is how to `use` one in a folder of it.
-
-    Of several that is the checkpoint with the highest number.
-    """
+    """Return the error for a place that has no adapter; the hint is how to `use` the last one in a folder of it."""
     message = f"`{name}` holds no adapter: it has no {ADAPTER_CONFIG}"
     inner = [path.rpartition("/")[0] for path in files.files if path.endswith(f"/{ADAPTER_CONFIG}")]
     if not inner:

@@ -8,7 +8,6 @@ from pathlib import Path
 from hubdpo import console
 from hubdpo.artefacts.folders.model_files import CHAT_TEMPLATE
 from hubdpo.artefacts.folders.run_folder import remembered_folder
-from hubdpo.artefacts.formats.bounded import shortened
 from hubdpo.config import TrainConfig
 from hubdpo.config.chat_template import NAMES
 from hubdpo.config.flags import quoted
@@ -27,10 +26,7 @@ THE_BASE = "give the base that the adapter was trained on, or leave `--model-nam
 
 
 def with_start(config: TrainConfig) -> tuple[TrainConfig, StartAdapter | None]:
-    """Return the config with what an adapter settles, pinned to its commit, and with its base where none is given.
-
-    Raise what `find_start` and `StartAdapter.settle` raise; ConfigError for another base than the adapter names.
-    """
+    """Return the config with what an adapter settles, pinned to its commit, and with its base where none is given."""
     if config.adapter is None:
         return config, None
     start = find_start(config.adapter)
@@ -70,15 +66,15 @@ def _base_of(start: StartAdapter) -> dict[str, str | None]:
     """Return the options that name an adapter's base. Raise ConfigError when it is neither on the Hub nor here."""
     if start.base is not None:
         return dict(zip(("model_name_or_path", "model_revision"), start.base, strict=True))
-    named = start.adapter.config.get("base_model_name_or_path")
     if start.ref.repo_id is None:  # an adapter of the Hub could name any folder of this machine
         here = remembered_folder(start.folder, "model_name_or_path")
+        named = start.adapter.config.get("base_model_name_or_path")
         if here is None and isinstance(named, str) and Path(named).is_dir():
             here = Path(named)
         if here is not None:
             return {"model_name_or_path": str(here)}
     raise ConfigError(
-        f"the adapter `{start.ref.name}` names the base {shortened(repr(named), 100)}, which is neither a repo on the "
+        f"the adapter `{start.ref.name}` names the base {start.adapter.base_in_words}, which is neither a repo on the "
         "Hub nor a folder here",
         hint="add `--model-name-or-path` with the base that it was trained on",
     )

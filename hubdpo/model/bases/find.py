@@ -72,11 +72,7 @@ def copy_base_files(
 def find_base(
     name_or_path: str, revision: str | None = None, *, load_in_4bit: bool | None = None, needs_template: bool = True
 ) -> Base:
-    """Find a base, a folder or `USER/NAME[@REVISION]`, check it and pin it to a commit, without loading its weights.
-
-    Raise UnsupportedBase when it cannot be trained on (`check_base` says why), ConfigError when the name is neither a
-    folder nor a Hub id, HubError when the Hub does not have it.
-    """
+    """Find a base, a folder or `USER/NAME[@REVISION]`, check it and pin it to a commit; weights are not loaded."""
     if Path(name_or_path).is_dir():
         files = FolderSnapshot(name_or_path)
         check_not_an_adapter(files.folder, name_or_path)
@@ -96,10 +92,7 @@ def find_base(
 def base_folder(
     base: BaseRef, run_folder: Path | None = None, *, hint: str = "put it back where it was in training"
 ) -> Path:
-    """Return the folder with the base of a run: on this machine, where `run_folder` remembers it, else from the Hub.
-
-    Raise ConfigError, with `hint`, when the base was a folder that is gone; HubError when the Hub does not have it.
-    """
+    """Return the folder with the base of a run, where `run_folder` remembers it, else from the Hub."""
     local = remembered_folder(run_folder, "model_name_or_path") if run_folder is not None else None
     if local is not None:
         return local
@@ -140,11 +133,7 @@ def check_base_options(config: TrainConfig, base: Base) -> None:
 
 
 def look_at_base(config: TrainConfig, fits: Callable[[Snapshot], None] | None = None) -> TrainConfig:
-    """Check a base, and what depends on it, within seconds; return the config with the base's commit.
-
-    No weights are downloaded. `fits` compares the base's files with an adapter. Raise what `find_base`,
-    `check_base_options` and it raise.
-    """
+    """Check a base without its weights, and that an adapter `fits` it; return the config with the base's commit."""
     name = config.model_name_or_path
     files: Snapshot
     if Path(name).is_dir():

@@ -89,12 +89,10 @@ def read_causal_lm(
 
 
 def _check_fits(folder: Path) -> str:
-    """Return the attention that the model is to be loaded with: sdpa, or `eager` where its class cannot use that.
+    """Return the attention to load a model with: sdpa, or `eager` where its class cannot use that.
 
-    Raise UnsupportedBase when config.json asks for more than the weights hold.
-
-    transformers builds as many layers as config.json says. Tensors that the weights lack, or have in another shape, it
-    fills with random numbers in full size.
+    Raise UnsupportedBase when config.json asks for more than the weights hold: transformers builds as many layers as it
+    says, and fills what they lack, or have in another shape, with random numbers.
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM

@@ -34,13 +34,12 @@ from hubdpo.cards.model.programs import NOT_MERGED
 from hubdpo.cards.model.serving import LLAMA_CPP, Adapter, problems
 from hubdpo.config.export import ExportConfig
 from hubdpo.config.flags import quoted
-from hubdpo.config.repo_id import is_repo_id
 from hubdpo.config.takes import takes
 from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.hub.open import open_snapshot
 from hubdpo.hub.snapshot import Snapshot
 from hubdpo.machine.refusals import check_room
-from hubdpo.model.adapters.check import check_adapter_files
+from hubdpo.model.adapters.check import CheckedAdapter, check_adapter_files
 from hubdpo.model.bases.find import named_as_base
 from hubdpo.model.export.converter import OF_ADAPTERS, OF_MODELS, find_converter, run_converter
 from hubdpo.model.untrusted import read_json
@@ -95,8 +94,9 @@ def _check_output(output: Path) -> None:
 
 def _adapter(config: ExportConfig, snapshot: Snapshot, script: Path) -> Exported:
     folder = snapshot.fetch(ADAPTER_PATTERNS)
-    settings, shapes = check_adapter_files(folder).config, read_shapes(folder / ADAPTER_WEIGHTS)
-    base = _base_of(snapshot, settings, folder)
+    adapter = check_adapter_files(folder)
+    settings, shapes = adapter.config, adapter.shapes
+    base = _base_of(snapshot, adapter)
     base_settings = read_json(base / CONFIG)
     _check_stored(base_settings, "the base of the adapter")
     tied = bool(base_settings.get("tie_word_embeddings", True))
@@ -112,7 +112,9 @@ def _adapter(config: ExportConfig, snapshot: Snapshot, script: Path) -> Exported
         staged = scratch / (snapshot.name.rstrip("/").rpartition("/")[2] or "adapter")
         staged.mkdir()
         (staged / ADAPTER_WEIGHTS).symlink_to((folder / ADAPTER_WEIGHTS).resolve())
-        written = _scaled(settings)
+        written = settings
+        if settings.get(SCALED_HERE):  # the alpha that, divided by the rank, is rsLoRA's scale (arXiv 2312.03732)
+            written = {**settings, SCALED_HERE: False, "lora_alpha": settings["lora_alpha"] * math.sqrt(settings["r"])}
         (staged / ADAPTER_CONFIG).write_text(json.dumps(written), "utf-8")
         console.info(f"converter {script}")
         outtype = "f16" if config.outtype == "auto" else config.outtype  # this converter fails on its own `auto`
@@ -123,13 +125,6 @@ def _adapter(config: ExportConfig, snapshot: Snapshot, script: Path) -> Exported
         _same(header.metadata.get("adapter.lora.alpha"), float(np.float32(written["lora_alpha"])), "has lora_alpha")
         made.replace(config.output)
     return _exported(config.output, "adapter", header)
-
-
-def _scaled(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the config with the `lora_alpha` that, divided by the rank, is rsLoRA's scale (arXiv 2312.03732)."""
-    if not settings.get(SCALED_HERE):
-        return settings
-    return {**settings, SCALED_HERE: False, "lora_alpha": settings["lora_alpha"] * math.sqrt(settings["r"])}
 
 
 def _model(config: ExportConfig, snapshot: Snapshot, script: Path) -> Exported:
@@ -152,20 +147,19 @@ def _model(config: ExportConfig, snapshot: Snapshot, script: Path) -> Exported:
     return _exported(config.output, "merged", header)
 
 
-def _base_of(snapshot: Snapshot, settings: dict[str, Any], folder: Path) -> Path:
-    if snapshot.commit is None and (local := remembered_folder(folder, "model_name_or_path")) is not None:
+def _base_of(snapshot: Snapshot, adapter: CheckedAdapter) -> Path:
+    is_local = snapshot.commit is None
+    if is_local and (local := remembered_folder(adapter.folder, "model_name_or_path")) is not None:
         return local
-    name, revision = settings.get("base_model_name_or_path"), settings.get("revision")
-    if isinstance(name, str) and snapshot.commit is None and (Path(name) / CONFIG).is_file():
-        return Path(name)
-    if not isinstance(name, str) or not is_repo_id(name, owner_required=False):
+    if (named := adapter.named_base(is_local=is_local)) is None:
         raise ArtefactError(
-            f"`{snapshot.name}` names the base {str(name)[:100]!r}, which is neither on the Hub nor a folder here",
+            f"`{snapshot.name}` names the base {adapter.base_in_words}, which is neither on the Hub nor a folder here",
             hint="correct base_model_name_or_path in its adapter_config.json",
         )
+    if is_local and (Path(named[0]) / CONFIG).is_file():
+        return Path(named[0])
     with named_as_base():
-        base = open_snapshot(name, revision if isinstance(revision, str) else None, repo_type="model")
-        return base.fetch(TOKENIZER_PATTERNS, needed=[CONFIG])
+        return open_snapshot(*named, repo_type="model").fetch(TOKENIZER_PATTERNS, needed=[CONFIG])
 
 
 def _check_stored(settings: dict[str, Any], named: str) -> None:

@@ -58,10 +58,7 @@ class Plan:
 
 
 def plan_weights(model: PeftModel, dtype: str, shard_bytes: int, *, adapter: str = POLICY) -> Plan:
-    """Distribute the weights of a PEFT model over files of at most `shard_bytes`, in the order of the model.
-
-    A weight that is larger by itself gets a file of its own. Raise ArtefactError for an adapter that is not plain LoRA.
-    """
+    """Distribute the weights of a plain LoRA model over files of at most `shard_bytes`, or of one larger weight."""
     import torch
 
     for name in model.peft_config:
@@ -155,10 +152,9 @@ def _is_turned(layer: torch.nn.Module) -> bool:
 def _merged(layer: torch.nn.Module, name: str, lora: LoraLayer | None, adapter: str) -> torch.Tensor:
     """Return a merged tensor: W + (alpha / r) B A for a layer's weight, else W.
 
-    DoRA scales each row of that sum to the length that it trained (Liu et al. 2024, arXiv 2402.09353, equation 5).
-
-    W is de-quantised as in every forward pass of the training. The sum is computed in float32, so that the only
-    rounding is that of writing: in 16 bits, adding would round away what is small beside W.
+    DoRA scales each row of that sum to the length that it trained (Liu et al. 2024, arXiv 2402.09353, equation 5). W is
+    de-quantised as in every forward pass of the training. The sum is computed in float32, so that the only rounding is
+    that of writing: in 16 bits, adding would round away what is small beside W.
     """
     import torch
     from bitsandbytes.functional import dequantize_4bit
