@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -58,7 +57,7 @@ class Facts:
     def last(self) -> dict[str, float]:
         """The last value of each metric."""
         values = {name: float(value) for line in self.log for name, value in line.items()}
-        return {name: value for name, value in sorted(values.items()) if math.isfinite(value) and name != "step"}
+        return {name: value for name, value in sorted(values.items()) if name != "step"}
 
     def take(self, options: Values, file: str) -> None:
         """Add options whose values are such; what is known already stays, and a contradiction is said."""

@@ -21,7 +21,7 @@ from hubdpo.artefacts.manifests.evaluation import EvalReport, Ranking
 from hubdpo.artefacts.manifests.manifest import RUN_FILE
 from hubdpo.cli.app import app
 from hubdpo.errors import ArtefactError, ConfigError, TrainingError
-from hubdpo.evaluation import load as loading
+from hubdpo.evaluation import models as loading
 from hubdpo.evaluation import scoring
 from hubdpo.evaluation.kept import Kept
 from hubdpo.hub.snapshot import FolderSnapshot

@@ -22,7 +22,6 @@ from hubdpo.config.flags import quoted
 from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.hub.open import open_snapshot
 from hubdpo.hub.snapshot import Snapshot
-from hubdpo.hub.versions import parse_tag
 from hubdpo.model.adapters.check import CheckedAdapter, check_adapter_files
 from hubdpo.model.untrusted import AGAIN
 
@@ -100,18 +99,16 @@ def find_start(name: str) -> StartAdapter:
     files = open_snapshot(name, repo_type="model", wanted=ADAPTERS)
     if ADAPTER_CONFIG not in files.files:
         raise _no_adapter(name, files)
-    folder, repo_id = files.fetch([*ADAPTER_PATTERNS, BUNDLE_FILE, CARD_FILE]), files.name if files.commit else None
-    run = None
+    folder, run = files.fetch([*ADAPTER_PATTERNS, BUNDLE_FILE, CARD_FILE]), None
     if (folder / RUN_FILE).is_file():
         run = read_run(folder, but=NOT_LOADED, hint=AGAIN if files.commit else None)
     adapter = check_adapter_files(folder)
     _check_plain(files.name, adapter)
-    ref = StartRef(
-        name=repo_id or folder.resolve().name, repo_id=repo_id, revision=files.commit, version=_version(files),
-        sha256=file_entry(folder / ADAPTER_WEIGHTS).sha256, license=licence_of(folder)["license"],
-        rounds=run.rounds if run is not None else [],
-    )  # fmt: skip
-    return StartAdapter(ref, adapter, run)
+    ref = files.as_adapter(file_entry(folder / ADAPTER_WEIGHTS).sha256).model_dump()
+    if files.commit is not None and ref["version"] is None and files.bundle is not None:  # at the commit of a release
+        ref["version"] = f"v{files.bundle.version}"
+    rounds = run.rounds if run is not None else []
+    return StartAdapter(StartRef(**ref, license=licence_of(folder)["license"], rounds=rounds), adapter, run)
 
 
 def _no_adapter(name: str, files: Snapshot) -> ArtefactError:
@@ -132,14 +129,6 @@ def no_adapter_but_inside(name: str, files: Snapshot, use: str, otherwise: str) 
     fetch = f"hf download {name} --include '{last}/*' --local-dir adapter, then " if files.commit else ""
     place = quoted(f"adapter/{last}" if files.commit else f"{name}/{last}")
     return ArtefactError(message, hint=f"it has one in a folder: {fetch}{use.format(place)}")
-
-
-def _version(files: Snapshot) -> str | None:
-    if files.commit is None:
-        return None
-    if parse_tag(files.revision or ""):
-        return files.revision
-    return f"v{files.bundle.version}" if files.bundle is not None else None
 
 
 def _check_plain(name: str, adapter: CheckedAdapter) -> None:

@@ -6,7 +6,6 @@ computed as it loads and once more in float32: their difference is the noise, wh
 
 from __future__ import annotations
 
-import gc
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -62,16 +61,12 @@ def probe_written(
             return Merged(loaded, record(model), loaded)
     if computed_in == "float32":
         return Merged(loaded, loaded, loaded)
-    coarse = record(model.to(getattr(torch, computed_in)))
-    del model
-    gc.collect()
-    return Merged(loaded, loaded, coarse)
+    return Merged(loaded, loaded, record(model.to(getattr(torch, computed_in))))
 
 
 @contextmanager
 def computing_in_float32(model: PreTrainedModel) -> Iterator[None]:
     """Let each module compute in float32, its weights widened only while it runs: memory grows by one module."""
-    import torch
 
     def widen(module: torch.nn.Module, _: object) -> None:
         for weight in module.parameters(recurse=False):
@@ -82,8 +77,6 @@ def computing_in_float32(model: PreTrainedModel) -> Iterator[None]:
             weight.data = weight.data.to(dtype)  # exact: the values came from this type
 
     dtype, hooks = model.dtype, []
-    if dtype == torch.float32:
-        raise ValueError("the model computes in float32")
     for module in model.modules():
         if next(module.parameters(recurse=False), None) is not None:
             hooks += [module.register_forward_pre_hook(widen), module.register_forward_hook(narrow)]

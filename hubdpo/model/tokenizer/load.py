@@ -8,6 +8,7 @@ texts is computed from `tokenizer.json` before.
 from __future__ import annotations
 
 import base64
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -85,15 +86,10 @@ def check_tokenizer_growth(folder: Path) -> None:
 def _growth(step: object) -> float:
     """Return how many times longer a step, or a sequence of steps, may make a text. Factors of steps multiply."""
     if isinstance(step, list):
-        product = 1.0
-        for inner in step:
-            product *= _growth(inner)
-        return product
+        return math.prod(map(_growth, step))
     if not isinstance(step, dict):
         return 1.0
-    product = 1.0
-    for name in ("normalizers", "pretokenizers", "decoders"):
-        product *= _growth(step.get(name))
+    product = math.prod(_growth(step.get(name)) for name in ("normalizers", "pretokenizers", "decoders"))
     if step.get("type") in ("Replace", "Prepend"):
         pattern = step.get("pattern")
         replaced = pattern.get("String") if isinstance(pattern, dict) else None
