@@ -67,7 +67,6 @@ def look_beside(
 
 
 def judged_by(panel: Panel | None, beside: Beside, output: Path) -> Beside:
-    """Let a judge compare the answers, if there is one."""
     if panel is None:
         return beside
     kept = Kept(output / EVALUATION_FOLDER / VERDICTS_FILE, VERDICTS)

@@ -196,7 +196,6 @@ def _command(config: EvaluateConfig, pairs: int) -> str:
 
 
 def _write(report: EvalReport, scored: Scored, subject: Subject, output: Path) -> None:
-    """Write the report and the scores of each pair; in a run folder, the plots and the hashes of all of them too."""
     report.write(output / EVAL_FILE)
     write_atomic(output / EVAL_PAIRS_FILE, to_lines(scored.pairs))
     run = subject.run
@@ -209,7 +208,6 @@ def _write(report: EvalReport, scored: Scored, subject: Subject, output: Path) -
 
 
 def _compare_or_record(subject: Subject, models: Models, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Compare with the probes of the training and warn where they differ; record probes for a run that has none."""
     run, path = subject.run, subject.folder / PROBES_FILE
     recorded = run.files.get(PROBES_FILE) if run is not None else None
     if path.exists() and recorded not in (None, file_entry(path)):

@@ -136,7 +136,6 @@ def run_benchmarks(
 def _measured(
     model: Any, tokenizer: PreTrainedTokenizerBase, task: Task, limit: int | None, batch_size: int
 ) -> dict[str, Any]:
-    """Return the results of a task, as JSON values, with the values of each example."""
     with _harness("cannot run the task", task.name):
         from lm_eval import simple_evaluate
         from lm_eval.models.huggingface import HFLM

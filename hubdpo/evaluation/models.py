@@ -56,7 +56,6 @@ class Models:
 
     @property
     def names(self) -> list[str]:
-        """The models, the evaluated one first."""
         names = [ADAPTER, BASE]
         if self.base is None and has_reference(self.model):
             names.append(START)

@@ -146,7 +146,6 @@ def _share(holds: Flags) -> Accuracy:
 
 
 def _stratum(base: Scores, adapter: Scores, members: Flags) -> Stratum | None:
-    """Return the accuracies on the pairs that are members of a stratum, None when there are none."""
     if not members.any():
         return None
     shares = (_share(scores.are_right[members]) for scores in (base, adapter))

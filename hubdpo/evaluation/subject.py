@@ -53,7 +53,6 @@ class Subject:
 
     @property
     def template_kwargs(self) -> JsonObject | None:
-        """Variables with which the chat template was rendered in training."""
         return self.run.template_kwargs if self.run is not None else None
 
     @property
@@ -100,7 +99,6 @@ class Subject:
 
     @property
     def training_data(self) -> DatasetRef | None:
-        """The dataset of the training, where it is known."""
         source = self.run or self.merge
         return source.dataset if source is not None else None
 
@@ -150,7 +148,6 @@ def _ref(files: Snapshot, folder: Path) -> AdapterRef:
 
 
 def content_key(folder: Path, patterns: tuple[str, ...]) -> str:
-    """Return the hash of the files of a folder that match the patterns."""
     files = FolderSnapshot(folder, all_files=True)
     names = sorted({path.name for pattern in patterns for path in folder.glob(pattern)})
     return fingerprint({name: files.digest(name) for name in names})

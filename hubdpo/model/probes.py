@@ -120,7 +120,6 @@ def _encode(
     tokenizer: PreTrainedTokenizerBase, question: str, answer: str, template_kwargs: Mapping[str, Any] | None,
     error: type[HubdpoError] = ArtefactError,
 ) -> tuple[list[int], list[int]]:  # fmt: skip
-    """Return the token ids of the rendered prompt, and of the answer with what ends it."""
     chat = [{"role": "user", "content": question}]
     # the answer is tokenised by itself, so no token spans its border with the prompt
     prompt = rendered(tokenizer, chat, ask=True, error=error, **(template_kwargs or {}))

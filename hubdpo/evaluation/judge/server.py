@@ -144,7 +144,6 @@ class Judge:
         return self._reply(answer)
 
     def _models(self) -> list[str]:
-        """Return the names that the server lists; none if it has no list."""
         from huggingface_hub import get_session
         from huggingface_hub.utils import hf_raise_for_status
 
@@ -174,35 +173,28 @@ class Judge:
 
     def _failure(self, problem: Exception) -> Exception:
         """Return the error for a request that failed for good; a bug stays what it is."""
-        status = status_of(problem)
+        status, address, said = status_of(problem), self.address, self._said(problem)
         if status in (401, 403):
-            return JudgeError(
-                f"{self.address} does not accept the key: {self._said(problem)}", hint=f"export {KEYS[0]}=..."
-            )
-        if status in ABSENT:
-            return JudgeError(
-                f"{self.address}{PLACE} does not exist, or has no model `{self.model}`: {self._said(problem)}",
-                hint=f"{USUAL}, and `--judge-model`",
-            )
-        if status == 429:
-            return JudgeError(f"{self.address} is asked too often", hint=f"use fewer `--judge-requests`, {AGAIN}")
-        if status is not None:
-            return JudgeError(
-                f"{self.address} answered {status}: {self._said(problem)}", hint=f"look at its log, {AGAIN}"
-            )
-        if isinstance(problem, (OSError, http().HTTPError)):  # also when it takes too long
-            return JudgeError(
-                f"no answer from {self.address} ({type(problem).__name__})",
-                hint=f"check that it runs there, or use fewer `--judge-requests`, {AGAIN}",
-            )
-        if isinstance(problem, http().InvalidURL) or type(problem) is UnicodeError:  # of IDNA
-            return ConfigError(f"`--judge {self.address}` is no address of a server", hint=USUAL)
-        if isinstance(problem, ValueError):
-            return JudgeError(f"what {self.address} answers is not JSON as of OpenAI's API", hint=USUAL)
-        return problem
+            words, hint = f"{address} does not accept the key: {said}", f"export {KEYS[0]}=..."
+        elif status in ABSENT:
+            words = f"{address}{PLACE} does not exist, or has no model `{self.model}`: {said}"
+            hint = f"{USUAL}, and `--judge-model`"
+        elif status == 429:
+            words, hint = f"{address} is asked too often", f"use fewer `--judge-requests`, {AGAIN}"
+        elif status is not None:
+            words, hint = f"{address} answered {status}: {said}", f"look at its log, {AGAIN}"
+        elif isinstance(problem, (OSError, http().HTTPError)):  # also when it takes too long
+            words = f"no answer from {address} ({type(problem).__name__})"
+            hint = f"check that it runs there, or use fewer `--judge-requests`, {AGAIN}"
+        elif isinstance(problem, http().InvalidURL) or type(problem) is UnicodeError:  # of IDNA
+            return ConfigError(f"`--judge {address}` is no address of a server", hint=USUAL)
+        elif isinstance(problem, ValueError):
+            words, hint = f"what {address} answers is not JSON as of OpenAI's API", USUAL
+        else:
+            return problem
+        return JudgeError(words, hint=hint)
 
     def _said(self, problem: Exception) -> str:
-        """Return what a server says of an error, in one line, without the key."""
         response = getattr(problem, "response", None)
         try:
             text = str(response.text) if response is not None else str(problem)
@@ -251,14 +243,12 @@ def _manners(tokens: int) -> list[dict[str, Any]]:
 
 
 def _text(content: object) -> str:
-    """Return the text of a reply: a string, or a list of parts of which some are text."""
     parts = content if isinstance(content, list) else [content]
     texts = [part.get("text") if isinstance(part, dict) else part for part in parts]
     return "".join(text for text in texts if isinstance(text, str))
 
 
 def _address(url: str) -> tuple[str, str]:
-    """Return the address up to `/v1`, and its host."""
     hint = "--judge http://127.0.0.1:8000/v1"
     try:
         parts = urllib.parse.urlsplit(url.strip())

@@ -82,7 +82,6 @@ class CheckedAdapter:
 
     @property
     def modules(self) -> list[str]:
-        """The names of the modules that the weights are for."""
         return sorted({name.partition(".lora_")[0].removeprefix("base_model.model.") for name in self.shapes})
 
     @property

@@ -138,7 +138,6 @@ def restore_bits(model: PeftModel, file: Path, name: str = POLICY) -> None:
 
 
 def answer(loaded: LoadedAdapter, prompt: str, *, max_new_tokens: int = 64) -> str:
-    """Return the greedy answer to one user message."""
     chat = [{"role": "user", "content": prompt}]
     return answer_chat(loaded.model, loaded.tokenizer, chat, max_new_tokens=max_new_tokens)
 

@@ -132,7 +132,6 @@ def no_adapter_but_inside(name: str, files: Snapshot, use: str, otherwise: str) 
 
 
 def _check_plain(name: str, adapter: CheckedAdapter) -> None:
-    """Raise ArtefactError for an adapter that is more than LoRA matrices on layers, and warn of keys it leaves out."""
     if problem := _problem(adapter):
         raise ArtefactError(f"training cannot start from `{name}`: {problem}", hint=MERGE)
     if unknown := sorted(key for key in adapter.config.keys() - {*KEPT, *REFUSED, *SILENT} if adapter.config[key]):

@@ -63,7 +63,6 @@ def check_fit(start: StartAdapter, config: TrainConfig, base: Snapshot) -> None:
 
 
 def _base_of(start: StartAdapter) -> dict[str, str | None]:
-    """Return the options that name an adapter's base. Raise ConfigError when it is neither on the Hub nor here."""
     if start.base is not None:
         return dict(zip(("model_name_or_path", "model_revision"), start.base, strict=True))
     if start.ref.repo_id is None:  # an adapter of the Hub could name any folder of this machine

@@ -74,7 +74,6 @@ def _check_precision(name: str, config: JsonObject, load_in_4bit: bool | None) -
 
 
 def _original(name: str) -> str:
-    """Return the name of the model before it was quantised, as far as its own name tells."""
     shorter = QUANTISED_NAME.sub("", name)
     return shorter if shorter != name and "/" in name.strip("./") else "Qwen/Qwen2-7B-Instruct"
 
@@ -158,7 +157,6 @@ def _refuse_pointer(base: Snapshot, name: str, data: bytes) -> None:
 
 
 def _fetch(base: Snapshot, name: str) -> str:
-    """Return the command that fetches a file of a base again, as far as its origin is known."""
     if base.commit is not None:
         return f"hf download {base.name} --include '{name}' --force-download"
     if ".git/HEAD" in base.files:

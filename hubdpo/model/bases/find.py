@@ -170,7 +170,6 @@ def _open(name: str, revision: str | None) -> Snapshot:
 
 
 def _downloaded(repo: Snapshot, patterns: list[str], needed: list[str]) -> FolderSnapshot:
-    """Download files of a repo and return them under the repo's name. Raise UnsupportedBase for an adapter."""
     folder = repo.fetch(patterns, needed=needed)
     check_not_an_adapter(folder, repo.name)
     return FolderSnapshot(folder, name=repo.name, commit=repo.commit)

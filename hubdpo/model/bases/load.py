@@ -140,7 +140,6 @@ def _by(shape: tuple[int, ...]) -> str:
 
 
 def _check_generation(folder: Path) -> None:
-    """Raise UnsupportedBase for a generation_config.json that transformers does not accept."""
     from transformers import GenerationConfig
 
     if not (folder / GENERATION_CONFIG).is_file():

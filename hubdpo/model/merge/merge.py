@@ -138,7 +138,6 @@ def _lasting(config: MergeConfig) -> JsonObject:
 
 
 def _write_settings(settings: JsonObject, source: Source, config: MergeConfig, new: Path) -> None:
-    """Write config.json with the type of the weights, copy the base's tokenizer, and add the run's stop tokens."""
     settings = {key: value for key, value in settings.items() if key != "_name_or_path"}
     for key in [key for key in ("dtype", "torch_dtype") if key in settings] or ["dtype"]:
         settings[key] = config.dtype
