@@ -11,7 +11,7 @@ from hubdpo import console
 from hubdpo.artefacts.formats.bounded import JsonObject, parse_object
 from hubdpo.errors import ConfigError
 from hubdpo.hub.snapshot import FolderSnapshot, Shapes, Snapshot
-from hubdpo.model.adapters.start_tokens import TOKENIZER, template_of
+from hubdpo.model.adapters.fit import TOKENIZER, template_of
 from hubdpo.model.tokenizer.load import count_tokens
 
 EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight")

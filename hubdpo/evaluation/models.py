@@ -15,7 +15,7 @@ from hubdpo.artefacts.formats.pair_scores import MODELS, START
 from hubdpo.artefacts.manifests.manifest import fingerprint
 from hubdpo.evaluation.subject import WHOLE, Subject, content_key
 from hubdpo.model.adapters.load import attach_adapter, attach_another
-from hubdpo.model.adapters.reference import REFERENCE, adapter_active, add_reference, has_reference
+from hubdpo.model.adapters.reference import REFERENCE, adapter_active, add_reference
 from hubdpo.model.adapters.start import StartAdapter
 from hubdpo.model.bases.find import Base
 from hubdpo.model.bases.load import load_base
@@ -56,12 +56,9 @@ class Models:
 
     @property
     def names(self) -> list[str]:
-        names = [ADAPTER, BASE]
-        if self.base is None and has_reference(self.model):
-            names.append(START)
-        if self.base is None and OTHER in self.model.peft_config:
-            names.append(OTHER)
-        return names
+        adapters = self.model.peft_config if self.base is None else {}
+        others = {START: REFERENCE, OTHER: OTHER}
+        return [ADAPTER, BASE, *(name for name, of_peft in others.items() if of_peft in adapters)]
 
     @contextmanager
     def running(self, name: str) -> Iterator[PeftModel | PreTrainedModel]:

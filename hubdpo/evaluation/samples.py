@@ -16,8 +16,7 @@ from hubdpo.model.generation import answer_chat
 from hubdpo.secrets import find_secrets, redact
 
 if TYPE_CHECKING:
-    from peft import PeftModel
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 PROMPTS = (
     "How do I keep basil alive on a windowsill?",
@@ -33,16 +32,12 @@ def samples_of(models: Models, tokenizer: PreTrainedTokenizerBase, *, once: Once
 
     def answers_of(name: str) -> list[str]:
         with models.running(name) as model:
-            return [_answer(model, tokenizer, prompt) for prompt in PROMPTS]
+            asking = partial(answer_chat, model, tokenizer, max_new_tokens=NEW_TOKENS, error=UnsupportedBase)
+            answers = [asking([{"role": "user", "content": prompt}]) for prompt in PROMPTS]
+        return [redact(text, find_secrets(text)) for text in answers]
 
     base: list[str] = once("answers of the base", partial(answers_of, BASE))
     return [
         Sample(prompt=prompt, base=before, adapter=after)
         for prompt, before, after in zip(PROMPTS, base, answers_of(ADAPTER), strict=True)
     ]
-
-
-def _answer(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, prompt: str) -> str:
-    chat = [{"role": "user", "content": prompt}]
-    text = answer_chat(model, tokenizer, chat, max_new_tokens=NEW_TOKENS, error=UnsupportedBase)
-    return redact(text, find_secrets(text))

@@ -53,9 +53,9 @@ class Sampling:
         stops = stop_ids(config.eos_token_id)
         if end_of_turn is not None and end_of_turn not in stops:
             stops = [*stops, end_of_turn]
-        named = {name for field in fields(cls) if (name := field.name) not in ("max_new_tokens", "stops")}
+        named = [field.name for field in fields(cls) if field.name not in ("max_new_tokens", "stops")]
         own = {name: value for name in named if (value := getattr(config, name, None)) is not None}
-        return cls(max_new_tokens=max_new_tokens, stops=tuple(stops), **own)
+        return cls(max_new_tokens, tuple(stops), **own)
 
     def facts(self) -> dict[str, Any]:
         """Return what decides the answers, as JSON values; settings of sampling only where there is any."""

@@ -5,12 +5,10 @@ from __future__ import annotations
 from hubdpo.artefacts.formats.bounded import JsonObject
 from hubdpo.artefacts.manifests.run import BaseRef
 
-KEPT = frozenset(
-    {
-        "peft_type", "task_type", "base_model_name_or_path", "revision", "inference_mode", "r", "lora_alpha",
-        "lora_dropout", "bias", "target_modules",
-    }
-)  # fmt: skip
+KEPT = {
+    "peft_type", "task_type", "base_model_name_or_path", "revision", "inference_mode", "r", "lora_alpha",
+    "lora_dropout", "bias", "target_modules",
+}  # fmt: skip
 """Keys that describe the adapter, written even when they are at PEFT's default."""
 WRITER = "peft_version"
 """The version of PEFT that wrote the file. `run.json` has it too, and PEFT before 0.18 does not know the key."""

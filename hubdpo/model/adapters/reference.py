@@ -59,7 +59,3 @@ def adapter_active(model: PeftModel, name: str) -> Iterator[None]:
         yield
     finally:
         model.set_adapter(POLICY)
-
-
-def has_reference(model: PeftModel) -> bool:
-    return REFERENCE in model.peft_config

@@ -15,9 +15,8 @@ from hubdpo.config.objective import uses_reference
 from hubdpo.errors import ConfigError
 from hubdpo.hub.reference import COMMIT
 from hubdpo.hub.snapshot import Snapshot
-from hubdpo.model.adapters.fit import check_shapes
+from hubdpo.model.adapters.fit import check_shapes, say_other_tokens
 from hubdpo.model.adapters.start import StartAdapter, find_start
-from hubdpo.model.adapters.start_tokens import say_other_tokens
 from hubdpo.model.bases.files import weight_shapes
 
 PRECISION = {True: "on the base in NF4", False: "on the base as it is stored"}

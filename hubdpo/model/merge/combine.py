@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from peft.tuners.lora import LoraLayer
 
 COMBINED = "combined"
-"""Name of the combined adapter in the model."""
 
 
 def combine(model: PeftModel, sources: Sequence[Source], config: MergeConfig) -> str:
