@@ -39,8 +39,8 @@ from hubdpo.evaluation.judge.judged import open_panel
 from hubdpo.evaluation.kept import Kept
 from hubdpo.evaluation.lm_eval import check_lm_eval, find_tasks
 from hubdpo.evaluation.models import ORIGINAL, Models, Parts, Weights, load_models
-from hubdpo.evaluation.quotes import quotes_of
 from hubdpo.evaluation.ranking import Scored, score_encoded
+from hubdpo.evaluation.samples import quotes_of
 from hubdpo.evaluation.scoring import SCORES
 from hubdpo.evaluation.subject import Subject, find_base_of, find_other, find_reference, find_subject
 from hubdpo.model.device import check_device, pick_device

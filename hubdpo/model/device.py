@@ -61,10 +61,7 @@ def _no_cuda(instead: str = "--device cpu") -> ConfigError:
 
 
 def compute_dtype(device: str, wanted: str = "auto") -> torch.dtype:
-    """Return the wanted type; for `auto` bfloat16 on a GPU that computes in it, else float32.
-
-    Raise ConfigError for bfloat16 on a GPU that only emulates it, which is slow: those before Ampere.
-    """
+    """Return the wanted type; for `auto` bfloat16 on a GPU that computes in it (since Ampere), else float32."""
     import torch
 
     has_bfloat16 = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)

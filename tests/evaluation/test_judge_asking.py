@@ -372,18 +372,19 @@ def test_what_is_no_address_is_refused(url: str) -> None:
     assert "--judge http" in str(caught.value.hint)
 
 
-def test_a_key_travels_encrypted_or_stays_on_private_networks() -> None:
-    environment = {"OPENAI_API_KEY": KEY}
+def test_a_key_travels_encrypted_or_stays_on_private_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with pytest.raises(ConfigError, match="OPENAI_API_KEY would travel in clear text"):
-        Judge("http://api.example.com/v1", "m", environment=environment)
+        Judge("http://api.example.com/v1", "m")
     for url in (
         "https://api.example.com/v1",
         "http://10.0.0.7:8000/v1",
         "http://gpu-box:8000/v1",
         "http://[::1]:80/v1",
     ):
-        Judge(url, "m", environment=environment)
-    Judge("http://api.example.com/v1", "m", environment={})
+        Judge(url, "m")
+    monkeypatch.delenv("OPENAI_API_KEY")
+    Judge("http://api.example.com/v1", "m")
 
 
 def test_a_server_without_a_key_is_not_sent_the_token_of_the_hub(tmp_path: Path) -> None:

@@ -27,6 +27,11 @@ class Ref(Part):
         """What to type for it: its repo at the commit, else the name that its folder had."""
         return f"{self.repo_id}@{self.revision}" if self.repo_id else self.name
 
+    @property
+    def label(self) -> str:
+        """Its name, with the beginning of its commit."""
+        return f"{self.name}@{self.revision[:12]}" if self.revision else self.name
+
 
 class DatasetRef(Ref):
     """The dataset of a run."""
@@ -38,11 +43,6 @@ class DatasetRef(Ref):
     """BibTeX entry of the dataset card."""
     train_pairs: Count
     test_pairs: Count
-
-    @property
-    def label(self) -> str:
-        """Its name, with the beginning of its commit."""
-        return f"{self.name}@{self.revision[:12]}" if self.revision else self.name
 
 
 class AdapterRef(Ref):

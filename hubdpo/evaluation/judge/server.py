@@ -64,16 +64,13 @@ class Refused(Exception):
 class Judge:
     """A model behind a server, whose address and key are checked. Threads may ask together."""
 
-    def __init__(
-        self, url: str, model: str, *, max_tokens: int = 512, environment: dict[str, str] | None = None
-    ) -> None:
+    def __init__(self, url: str, model: str, *, max_tokens: int = 512) -> None:
         """Raise ConfigError for an address that is none, that holds credentials, or that would expose the key."""
         self.address, self.host = _address(url)
         self.model = model
         self.served: str | None = None
-        variables = os.environ if environment is None else environment
-        name = next((name for name in KEYS if variables.get(name, "").strip()), None)
-        self._key = SecretStr(variables[name].strip() if name else NO_KEY)
+        name = next((name for name in KEYS if os.environ.get(name, "").strip()), None)
+        self._key = SecretStr(os.environ[name].strip() if name else NO_KEY)
         self._has_key = name is not None
         self.max_tokens = max_tokens
         self._options = _manners(max_tokens)[0]

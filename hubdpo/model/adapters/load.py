@@ -123,10 +123,7 @@ def attach_another(model: PeftModel, folder: Path, name: str) -> None:
 
 
 def restore_bits(model: PeftModel, file: Path, name: str = POLICY) -> None:
-    """Give an adapter the bits of its file: on a base in 16 bits PEFT rounds it to these, though it is float32 after.
-
-    The tensors of a state dict share their memory with the model.
-    """
+    """Give an adapter the bits of its file: on a base in 16 bits PEFT rounds it to these, even if it is float32."""
     from peft import get_peft_model_state_dict
     from safetensors.torch import load_file
 
@@ -134,7 +131,7 @@ def restore_bits(model: PeftModel, file: Path, name: str = POLICY) -> None:
     state = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
     for key, tensor in state.items():
         if key in stored and tensor.shape == stored[key].shape:
-            tensor.copy_(stored[key])
+            tensor.copy_(stored[key])  # which is memory of the model
 
 
 def answer(loaded: LoadedAdapter, prompt: str, *, max_new_tokens: int = 64) -> str:

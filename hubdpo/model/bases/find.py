@@ -176,10 +176,7 @@ def _downloaded(repo: Snapshot, patterns: list[str], needed: list[str]) -> Folde
 
 
 def check_targets(targets: list[str], base: BaseFacts) -> None:
-    """Raise ConfigError for a module that the base lacks, or on which an adapter would never be trained or merged.
-
-    PEFT matches a name with the whole name of a layer, or with its end after a dot.
-    """
+    """Raise ConfigError for a module that the base lacks, or on which an adapter would never be trained or merged."""
     if targets == [ALL_LINEAR]:
         return
     for name in targets:
@@ -206,7 +203,7 @@ def check_targets(targets: list[str], base: BaseFacts) -> None:
             raise ConfigError(f"{base.name} has no linear layer `{name}`", hint=_nearest(name, rest, base))
 
 
-def _ends(layer: str, name: str) -> bool:
+def _ends(layer: str, name: str) -> bool:  # as PEFT matches them
     return layer == name or layer.endswith(f".{name}")
 
 

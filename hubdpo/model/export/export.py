@@ -7,8 +7,13 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import re
 import shutil
-from collections.abc import Iterator
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -35,15 +40,19 @@ from hubdpo.cards.model.serving import LLAMA_CPP, Adapter, problems
 from hubdpo.config.export import ExportConfig
 from hubdpo.config.flags import quoted
 from hubdpo.config.takes import takes
-from hubdpo.errors import ArtefactError, ConfigError
+from hubdpo.errors import ArtefactError, ConfigError, MachineError
 from hubdpo.hub.open import open_snapshot
 from hubdpo.hub.snapshot import Snapshot
 from hubdpo.machine.refusals import check_room
 from hubdpo.model.adapters.check import CheckedAdapter, check_adapter_files
 from hubdpo.model.bases.find import named_as_base
-from hubdpo.model.export.converter import OF_ADAPTERS, OF_MODELS, find_converter, run_converter
 from hubdpo.model.untrusted import read_json
 
+PLACE = "HUBDPO_LLAMA_CPP"
+OF_ADAPTERS, OF_MODELS = "convert_lora_to_gguf.py", "convert_hf_to_gguf.py"
+FETCH = "git clone --depth 1 https://github.com/ggml-org/llama.cpp, then `--llama-cpp llama.cpp`"
+NO_MODULE = re.compile(r"ModuleNotFoundError: No module named '([\w.]+)'")
+UNSPLIT = "BPE pre-tokenizer was not recognized"
 SCALED_HERE = "use_rslora"
 """The one problem of llama.cpp that an export mends: it writes the `lora_alpha` that gives the same scale."""
 AS_MODELS = ("fp8", "gptq", "compressed-tensors", "modelopt", "mxfp4", "bitnet")
@@ -76,9 +85,9 @@ def export(config: ExportConfig) -> Exported:
     _check_output(config.output)
     snapshot = open_snapshot(config.model, repo_type="model")
     if ADAPTER_CONFIG in snapshot.files:
-        return _adapter(config, snapshot, find_converter(OF_ADAPTERS, config.llama_cpp))
+        return _adapter(config, snapshot, _find_converter(OF_ADAPTERS, config.llama_cpp))
     if CONFIG in snapshot.files:
-        return _model(config, snapshot, find_converter(OF_MODELS, config.llama_cpp))
+        return _model(config, snapshot, _find_converter(OF_MODELS, config.llama_cpp))
     raise ArtefactError(
         f"`{config.model}` holds no adapter and no model: no {ADAPTER_CONFIG} or {CONFIG}",
         hint="give a run folder, the `--output-dir` of `hubdpo merge`, or USER/NAME@vX.Y.Z",
@@ -118,7 +127,7 @@ def _adapter(config: ExportConfig, snapshot: Snapshot, script: Path) -> Exported
         (staged / ADAPTER_CONFIG).write_text(json.dumps(written), "utf-8")
         console.info(f"converter {script}")
         outtype = "f16" if config.outtype == "auto" else config.outtype  # this converter fails on its own `auto`
-        run_converter(script, [staged, "--base", base.resolve(), "--outtype", outtype, "--outfile", made], cwd=scratch)
+        _run_converter(script, [staged, "--base", base.resolve(), "--outtype", outtype, "--outfile", made], cwd=scratch)
         header = _read(made)
         _same(header.metadata.get("general.type"), "adapter", "is of type")
         _same(header.values, sum(map(math.prod, shapes.values())), "has")
@@ -138,13 +147,48 @@ def _model(config: ExportConfig, snapshot: Snapshot, script: Path) -> Exported:
     shapes = {name: shape for path in weights for name, shape in read_shapes(path).items()}
     with _scratch(config.output) as (scratch, made):
         console.info(f"converter {script}", f"weights   {size / 1e6:,.1f} MB")
-        run_converter(script, [folder.resolve(), "--outtype", config.outtype, "--outfile", made], cwd=scratch)
+        _run_converter(script, [folder.resolve(), "--outtype", config.outtype, "--outfile", made], cwd=scratch)
         header = _read(made)
         stored = sum(math.prod(shape) for name, shape in shapes.items() if not name.startswith("lm_head."))
         if header.values < stored:
             _same(header.values, stored, "has")
         made.replace(config.output)
     return _exported(config.output, "merged", header)
+
+
+def _find_converter(name: str, folder: Path | None) -> Path:
+    """Return the script of this name from `folder`, the folder that PLACE names, or PATH; ConfigError without it."""
+    if named := folder or os.environ.get(PLACE):
+        if (script := Path(named, name)).is_file():
+            return script.resolve()
+        origin = "`--llama-cpp`" if folder is not None else PLACE
+        raise ConfigError(f"`{named}`, from {origin}, has no {name}", hint=FETCH)
+    if (found := shutil.which(name)) is not None:
+        return Path(found).resolve()
+    raise ConfigError(f"{name}, which llama.cpp's sources have, was not found", hint=FETCH)
+
+
+def _run_converter(script: Path, words: Sequence[str | Path], *, cwd: Path) -> None:
+    """Run a converter with the Python of this process, without a network. Raise ArtefactError when it fails."""
+    command = [sys.executable, str(script), *map(str, words)]
+    done = subprocess.run(
+        command, cwd=cwd, env={**os.environ, "HF_HUB_OFFLINE": "1"}, capture_output=True, text=True, errors="replace"
+    )
+    if done.returncode == 0:
+        return
+    if done.returncode == -signal.SIGKILL:
+        raise MachineError(
+            f"{script.name} was killed, as when the memory is full", hint="use a machine with more memory"
+        )
+    lines = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+    last = lines[-1] if lines else f"it ended with {done.returncode} and said nothing"
+    if (missing := NO_MODULE.search(last)) is not None:
+        module = missing[1].partition(".")[0]
+        raise ConfigError(f"{script.name} needs the Python package `{module}`", hint=f"pip install {module}")
+    hint = "a newer llama.cpp may know the model"
+    if UNSPLIT in last:
+        hint = "it knows tokenizers by what they make of a text: use the tokenizer files of the original model"
+    raise ArtefactError(f"{script.name} failed: {last[:300]}", hint=hint)
 
 
 def _base_of(snapshot: Snapshot, adapter: CheckedAdapter) -> Path:

@@ -85,11 +85,7 @@ def _check_same_base(first: Source, other: Source) -> None:
     bases = [(source.run.base.repo_id, source.run.base.revision) for source in (first, other)]
     is_local = None in (bases[0][0], bases[1][0])
     if first.base.resolve() != other.base.resolve() if is_local else bases[0] != bases[1]:
-        names = [
-            f"`{source.ref.name}` was trained on {source.run.base.name}"
-            f"{f'@{source.run.base.revision[:12]}' if source.run.base.revision else ''}"
-            for source in (first, other)
-        ]
+        names = [f"`{source.ref.name}` was trained on {source.run.base.label}" for source in (first, other)]
         raise ConfigError(f"{names[0]}, and {names[1]}", hint="merge adapters of one base at one commit")
 
 
