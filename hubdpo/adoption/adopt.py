@@ -83,7 +83,8 @@ def adopt(config: AdoptConfig) -> RunManifest:
     if config.load_in_4bit is not None:
         facts.options["load_in_4bit"] = config.load_in_4bit
     dataset, place = reference_to(config.dataset) if config.dataset is not None else (None, None)
-    options = _options(config, facts, looked)
+    known = {**facts.options, "chat_template": recorded(config.chat_template or looked.template)}
+    options: Values = {name: value for name, value in known.items() if value is not None}
     if (ready := _ready(config, found, looked, options, dataset)) is not None:
         console.info(f"{config.output_dir} is up to date")
         return ready
@@ -215,11 +216,6 @@ def _ready(
         what = f"the adapter {run.adopted.source.name}, adopted" if run.adopted is not None else "a run of hubdpo"
         raise ConfigError(f"`{folder}` holds {what}", hint=hint)
     return run
-
-
-def _options(config: AdoptConfig, facts: Facts, looked: _Looked) -> Values:
-    known = {**facts.options, "chat_template": recorded(config.chat_template or looked.template)}
-    return {name: value for name, value in known.items() if value is not None}
 
 
 def _end_of_turn(tokenizer: PreTrainedTokenizerBase) -> tuple[str, int] | None:

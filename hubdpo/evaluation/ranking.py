@@ -87,6 +87,7 @@ def _ranking(scores: Mapping[str, Scores], beta: float) -> Ranking:
     # reward = beta * log(policy / reference) + a term that depends on the prompt alone and cancels in the margin
     rewards = beta * ((adapter.chosen - before.chosen) - (adapter.rejected - before.rejected))
     gained, lost, p = mcnemar(base.are_right.tolist(), adapter.are_right.tolist())
+    longer = base.chosen_length > base.rejected_length
     return Ranking(
         pairs=len(base.chosen),
         reward_accuracy=_share(rewards > 0),
@@ -95,7 +96,7 @@ def _ranking(scores: Mapping[str, Scores], beta: float) -> Ranking:
         base_accuracy=_share(base.are_right),
         adapter_accuracy=_share(adapter.are_right),
         accuracy_gain=_gain(adapter.are_right, base.are_right),
-        longer_answer_accuracy=_share(base.chosen_longer),
+        longer_answer_accuracy=_share(longer),
         base_margin=fmean(base.per_token),
         adapter_margin=fmean(adapter.per_token),
         margin_gain=_gain(adapter.per_token, base.per_token),
@@ -104,8 +105,8 @@ def _ranking(scores: Mapping[str, Scores], beta: float) -> Ranking:
         only_adapter_right=gained,
         only_base_right=lost,
         mcnemar_p=p,
-        chosen_longer=_stratum(base, adapter, base.chosen_longer),
-        chosen_shorter=_stratum(base, adapter, base.chosen_shorter),
+        chosen_longer=_stratum(base, adapter, longer),
+        chosen_shorter=_stratum(base, adapter, base.chosen_length < base.rejected_length),
         start=_start_scores(start, adapter) if start is not None else None,
         other=_other_scores(scores[OTHER], adapter) if OTHER in scores else None,
     )

@@ -51,14 +51,6 @@ class Scores:
         """Whether each pair is ranked right: the chosen answer is the likelier one a token."""
         return self.per_token > 0
 
-    @property
-    def chosen_longer(self) -> Flags:
-        return self.chosen_length > self.rejected_length
-
-    @property
-    def chosen_shorter(self) -> Flags:
-        return self.chosen_length < self.rejected_length
-
 
 class Score(BaseModel):
     """A kept score: the summed log-probability of an answer."""

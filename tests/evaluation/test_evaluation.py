@@ -67,8 +67,8 @@ def test_always_preferring_the_longer_answer_is_worth_one_half_once_lengths_are_
         **dict.fromkeys(
             ("reward_accuracy", "base_accuracy", "adapter_accuracy", "longer_answer_accuracy"), Accuracy.of(8, 10)
         ),
-        chosen_longer=_stratum(scores, scores, scores.chosen_longer),
-        chosen_shorter=_stratum(scores, scores, scores.chosen_shorter),
+        chosen_longer=_stratum(scores, scores, scores.chosen_length > scores.rejected_length),
+        chosen_shorter=_stratum(scores, scores, scores.chosen_length < scores.rejected_length),
     )  # fmt: skip
     balanced = report.balanced("adapter")
     assert balanced is not None

@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from hubdpo.artefacts.folders.named import is_file
 from hubdpo.artefacts.formats.front_matter import fields, part
 from hubdpo.artefacts.manifests import judged
 from hubdpo.errors import ConfigError
@@ -27,11 +28,7 @@ class Rubric:
 def read_rubric(given: str) -> Rubric:
     """Read a rubric of the package by its name, or else a file. Raise ConfigError if that is not possible."""
     path = FOLDER / f"{given}.md" if given in NAMES else Path(given)
-    try:
-        is_there = path.is_file()
-    except (OSError, ValueError):  # a name that no file can have
-        is_there = False
-    if not is_there:
+    if not is_file(path):
         raise ConfigError(
             f"there is no rubric `{given}`, and no file of this name",
             hint=f"--rubric {NAMES[0]} (or {', '.join(NAMES[1:])}), or the path of a text file",

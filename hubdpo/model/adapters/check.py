@@ -17,6 +17,7 @@ from pydantic import Field, StrictFloat, StrictInt, StrictStr, TypeAdapter, Vali
 
 from hubdpo import console
 from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from hubdpo.artefacts.folders.named import is_folder
 from hubdpo.artefacts.formats.bounded import JsonObject, shortened
 from hubdpo.artefacts.formats.safetensors_header import read_shapes
 from hubdpo.config.base import Values
@@ -107,7 +108,7 @@ class CheckedAdapter:
         Only an adapter that `is_local` may name a folder: one of the Hub could name any folder of this machine.
         """
         name, revision = self.config.get("base_model_name_or_path"), self.config.get("revision")
-        if isinstance(name, str) and is_local and Path(name).is_dir():
+        if isinstance(name, str) and is_local and is_folder(name):
             return name, None
         if not isinstance(name, str) or not is_repo_id(name, owner_required=False):
             return None

@@ -14,7 +14,6 @@ from hubdpo.hub.snapshot import FolderSnapshot, Shapes, Snapshot
 from hubdpo.model.adapters.start import StartAdapter
 
 TOKENIZER = "tokenizer.json"
-MOST_NAMED = 3
 
 
 def check_shapes(name: str, shapes: Mapping[str, tuple[int, ...]], base: str, stored: Shapes, *, hint: str) -> None:
@@ -69,7 +68,7 @@ def say_other_tokens(start: StartAdapter, config: TrainConfig, base: Snapshot) -
             f"`{start.ref.name}` was trained with another tokenizer than `{base.name}`, whose tokens this run has"
         )
     if added := sorted(_added_tokens(own).keys() - _added_tokens(base).keys()) if TOKENIZER in own.files else []:
-        names = ", ".join(f"`{shortened(token, 40)}`" for token in added[:MOST_NAMED])
+        names = ", ".join(f"`{shortened(token, 40)}`" for token in added[:3])
         console.warn(
             f"the tokenizer of `{start.ref.name}` has {console.counted(len(added), 'token')} that `{base.name}` lacks, "
             f"and this run does not use: {names}"
