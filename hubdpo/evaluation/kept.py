@@ -1,6 +1,6 @@
 """Keep what an evaluation computed at great cost, so that a killed one goes on and the next one asks nothing twice.
 
-A file in `RUN/evaluation/` (EVALUATION_FOLDER) has a JSON object a line: `key`, the fingerprint of all that the result
+A file in `RUN/evaluation/` (EVALUATION_FOLDER) has a JSON object a line: `key`, the SHA-256 of all that the result
 depends on, and the result. It is appended to and never rewritten; it stays on this machine, because it may hold rows of
 the dataset.
 """

@@ -28,7 +28,7 @@ Once = Callable[[str, Callable[[], Any]], Any]
 """Returns what was made under a name before, or makes it."""
 
 
-def anew(name: str, make: Callable[[], T]) -> T:
+def anew(name: str, make: Callable[[], T]) -> T:  # a Once without others to share with
     return make()
 
 

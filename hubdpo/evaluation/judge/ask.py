@@ -27,8 +27,7 @@ LONGEST_KEPT = 4_000
 
 
 class Said(BaseModel):
-    """What a judge said, as it is kept: the verdict, None where none could be read twice; the replies, and the tokens
-    of questions and of replies."""
+    """What a judge said, as it is kept: the verdict, None if it cannot be read; replies; tokens of both sides."""
 
     verdict: Verdict | None
     replies: Annotated[list[str], Field(min_length=1, max_length=2)]
