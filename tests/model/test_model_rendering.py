@@ -20,7 +20,8 @@ from transformers import AutoTokenizer
 from hubdpo.data.tokens import encoder
 from hubdpo.data.tokens.encoder import ChatEncoder
 from hubdpo.errors import ArtefactError, HubdpoError, UnsupportedBase
-from hubdpo.evaluation.samples import PROMPTS, _answer
+from hubdpo.evaluation.samples import PROMPTS
+from hubdpo.model.generation import answer_chat
 from hubdpo.model.probes import PAIRS, _encode
 from hubdpo.model.tokenizer import load as tokenizer_load
 from hubdpo.model.tokenizer import rendering
@@ -194,7 +195,8 @@ def test_every_place_that_renders_is_bounded(tokenizer: Any, what: str, says: st
     with pytest.raises(ArtefactError, match=says):
         _encode(grown_for(PAIRS[0][0]), *PAIRS[0][:2], None)
     with pytest.raises(UnsupportedBase, match=says):
-        _answer(None, grown_for(PROMPTS[0]), PROMPTS[0])
+        chat = [{"role": "user", "content": PROMPTS[0]}]
+        answer_chat(None, grown_for(PROMPTS[0]), chat, max_new_tokens=1, error=UnsupportedBase)
 
 
 @pytest.mark.parametrize(
