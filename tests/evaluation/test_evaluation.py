@@ -174,7 +174,7 @@ def test_scoring_keeps_no_cache_of_keys_and_values(
         ("evaluate.score_encoded", 16, "--per-device-eval-batch-size 8"),
         ("beside.samples_of", 2, "--per-device-eval-batch-size 1"),
         ("evaluate.compare_probes", 1, "--device cpu"),
-        ("load.load_base", 4, "--device cpu"),
+        ("models.load_base", 4, "--device cpu"),
     ],
 )
 def test_out_of_memory_is_told_with_the_next_command(
