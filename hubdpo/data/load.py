@@ -96,9 +96,7 @@ def open_dataset(
     needs a train split.
     """
     ref = checked_name("ref", ref)
-    snapshot = _open(ref, revision)
-    folder = snapshot.fetch()
-    _check_prepared(snapshot, folder, ref)
+    snapshot, folder = _fetched(ref, revision)
     manifest = read_dataset_folder(folder)
     if trains:
         _require_train(manifest, ref)
@@ -107,9 +105,7 @@ def open_dataset(
 
 def reference_to(ref: str) -> tuple[DatasetRef, str]:
     """Return what a run records of a dataset, and its name with the commit, without reading its rows."""
-    snapshot = _open(ref)
-    folder = snapshot.fetch([PREPARE_FILE, CARD_FILE])
-    _check_prepared(snapshot, folder, ref)
+    snapshot, folder = _fetched(ref, only=[PREPARE_FILE, CARD_FILE])
     reference = _reference(snapshot, folder, PrepareManifest.read(folder / PREPARE_FILE))
     return reference, reference.place if reference.repo_id else ref
 
@@ -139,9 +135,7 @@ def look_at_dataset(ref: str, *, trains: bool = True) -> tuple[PrepareManifest, 
 
     Raises what `load_preferences` raises, except for errors in the data.
     """
-    snapshot = _open(ref)
-    folder = snapshot.fetch([PREPARE_FILE])
-    _check_prepared(snapshot, folder, ref)
+    snapshot, folder = _fetched(ref, only=[PREPARE_FILE])
     manifest = PrepareManifest.read(folder / PREPARE_FILE)
     ref = f"{snapshot.name}@{snapshot.commit}" if snapshot.commit else ref
     if trains:
@@ -149,10 +143,17 @@ def look_at_dataset(ref: str, *, trains: bool = True) -> tuple[PrepareManifest, 
     return manifest, ref
 
 
-def _check_prepared(snapshot: Snapshot, folder: Path, ref: str) -> None:
-    """Raise ArtefactError, with the command that makes a dataset of it, for anything else than a dataset."""
+def _fetched(ref: str, revision: str | None = None, only: list[str] | None = None) -> tuple[Snapshot, Path]:
+    """Open a dataset, a folder or a repo, and fetch its files.
+
+    Raise ArtefactError for a folder that does not exist, and, with the command that makes a dataset of it, for anything
+    else than a dataset.
+    """
+    check_named(ref, ("dataset",))
+    snapshot = open_snapshot(ref, revision, repo_type=None if Path(ref).is_dir() else "dataset")
+    folder = snapshot.fetch(only)
     if (folder / PREPARE_FILE).is_file():
-        return
+        return snapshot, folder
     if (folder / RUN_FILE).is_file():
         raise ArtefactError(f"`{ref}` is a run, not a dataset", hint=meant(ref, ("dataset",)))
     name, hint = unused("data", Path(ref)), meant(ref, ("dataset",))
@@ -165,9 +166,3 @@ def _check_prepared(snapshot: Snapshot, folder: Path, ref: str) -> None:
 def _require_train(manifest: PrepareManifest, ref: str) -> None:
     if "train" not in manifest.splits:
         raise ArtefactError(f"`{ref}` has no train split", hint="hubdpo prepare SOURCE -o DIR --test-size 0")
-
-
-def _open(ref: str, revision: str | None = None) -> Snapshot:
-    """Open a dataset, a folder or a repo. Raise ArtefactError for raw data, and for a folder that does not exist."""
-    check_named(ref, ("dataset",))
-    return open_snapshot(ref, revision, repo_type=None if Path(ref).is_dir() else "dataset")

@@ -35,7 +35,7 @@ def turns(codes: str) -> list[dict[str, str]]:
 )  # fmt: skip
 def test_the_roles_of_a_prompt_are_in_order(prompt: str, reason: str | None) -> None:
     example = PreferenceExample(turns(prompt), turns("a"), conversation([("assistant", "another")]))
-    columns = [MessageColumn([getattr(example, name)]) for name in COLUMNS]
+    columns = [MessageColumn.of([getattr(example, name)]) for name in COLUMNS]
     found = None
     try:
         clean(example)
@@ -84,7 +84,7 @@ def test_suspects_misses_no_row_that_clean_changes_or_refuses(prompt: Any, chose
     example = PreferenceExample(conversation(prompt), conversation(chosen), conversation([("assistant", "bad")]))
     before = [list(map(dict, getattr(example, name))) for name in COLUMNS]
     batch = [fine, example, fine]
-    flagged = suspects(*(MessageColumn([getattr(one, name) for one in batch]) for name in COLUMNS)).tolist()
+    flagged = suspects(*(MessageColumn.of([getattr(one, name) for one in batch]) for name in COLUMNS)).tolist()
     try:
         wrong = bool(clean(example)) or [getattr(example, name) for name in COLUMNS] != before
     except Rejection:

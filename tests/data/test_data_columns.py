@@ -165,7 +165,7 @@ def test_every_space_at_an_end_is_looked_at(space: str) -> None:
 
 def test_one_message_has_one_hash_whatever_stands_beside_it() -> None:
     one = [say("user", "q")]
-    alone, beside = MessageColumn([one]), MessageColumn([one, [*one, say("assistant", "a"), *one], []])
+    alone, beside = MessageColumn.of([one]), MessageColumn.of([one, [*one, say("assistant", "a"), *one], []])
     for hashes in (lambda column: digests(column, {}), lambda column: folded_keys(column, fold, {})[:, None]):
         assert (hashes(alone)[0] == hashes(beside)[0]).all()
         assert len({row.tobytes() for row in hashes(beside)}) == 3
@@ -175,7 +175,7 @@ def test_one_message_has_one_hash_whatever_stands_beside_it() -> None:
     "other", [[say("user", "b"), say("user", "a")], [say("user", "a"), say("assistant", "b")], [say("user", "ab")]]
 )
 def test_order_role_and_border_of_messages_are_in_the_hash(other: list[dict[str, str]]) -> None:
-    column = MessageColumn([[say("user", "a"), say("user", "b")], other])
+    column = MessageColumn.of([[say("user", "a"), say("user", "b")], other])
     assert digests(column, {})[0].tolist() != digests(column, {})[1].tolist()
 
 
@@ -207,7 +207,9 @@ def test_kept_texts_may_be_missing_or_bytes() -> None:
 
 
 def test_columns_can_be_cut_joined_and_mended() -> None:
-    column = MessageColumn.concat([MessageColumn([[say("user", "a")], []]), MessageColumn([[say("tool", "b")] * 2])])
+    column = MessageColumn.concat(
+        [MessageColumn.of([[say("user", "a")], []]), MessageColumn.of([[say("tool", "b")] * 2])]
+    )
     assert column.to_arrow().to_pylist() == [[say("user", "a")], [], [say("tool", "b")] * 2]
     column.set_first(2, "é")
     kept = column.filter(np.array([False, True, True]))

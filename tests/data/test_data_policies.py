@@ -17,9 +17,18 @@ from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.config import PrepareConfig
 from hubdpo.config.description import SourceConfig
 from hubdpo.data.clean import decide as decisions
-from hubdpo.data.clean.decide import ASKED_TEST, ASKED_TRAIN, DUPLICATE, LEFT_OUT, OVER_ROWS, TEST, TRAIN, decide
+from hubdpo.data.clean.decide import (
+    ASKED_TEST,
+    ASKED_TRAIN,
+    DUPLICATE,
+    LEFT_OUT,
+    OVER_ROWS,
+    TEST,
+    TRAIN,
+    SourceOfRows,
+    decide,
+)
 from hubdpo.data.clean.keys import ROW_KEY, RowKeys, mix
-from hubdpo.data.clean.policy import SourceOfRows
 from hubdpo.errors import ConfigError, DataError
 from tests.data.made import contents, lines, rows
 

@@ -222,7 +222,7 @@ def test_a_text_that_only_names_a_marker_is_not_rendered(text: str) -> None:
 )  # fmt: skip
 def test_marks_of_other_templates_are_found(text: str, expected: set[str]) -> None:
     for before in ([], ["x"], ["é" * 7]):
-        column = MessageColumn([[m("user", part)] * 2 for part in [*before, text, "end"]])
+        column = MessageColumn.of([[m("user", part)] * 2 for part in [*before, text, "end"]])
         assert markers(column, answers=False) == {(len(before), marker) for marker in expected}
 
 

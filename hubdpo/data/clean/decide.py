@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from hubdpo.config import PrepareConfig
-from hubdpo.data.clean.keys import Hashes, RowKeys, uniform
+from hubdpo.config.description import SourceConfig
+from hubdpo.data.clean.keys import Hashes, RowKeys, draws, uniform
 from hubdpo.data.clean.near_duplicates import Rows, Signatures, near_groups
-from hubdpo.data.clean.policy import SourceOfRows, beyond, times
 
 VERDICTS = (
     "train", "test", "duplicate_pair", "contradiction", "near_duplicate_pair", "over_length", "prompt_in_test",
@@ -39,6 +39,18 @@ Asked = npt.NDArray[np.uint8]
 """One of DRAWN, ASKED_TRAIN and ASKED_TEST for each row, (rows,)."""
 
 
+FOR_ROWS, FOR_WEIGHT = 1, 2
+"""Purposes of `draws`: which pairs are within `max_rows`, and which a fraction of `weight` takes."""
+
+
+@dataclass(frozen=True)
+class SourceOfRows:
+    """The source of each row, as its index in `sources`, (rows,)."""
+
+    sources: Sequence[SourceConfig]
+    numbers: npt.NDArray[np.integer]
+
+
 @dataclass(frozen=True)
 class Decision:
     """`verdict` has a code of VERDICTS for each pair, uint8 (rows,); `max_length` is the limit in tokens, if any.
@@ -54,12 +66,6 @@ class Decision:
         """Return the row numbers of a split, in order; a row that is written several times is there as often."""
         rows = np.flatnonzero(self.verdict == split)
         return rows if self.times is None else np.repeat(rows, self.times[rows])
-
-    def repeats(self, rows: slice) -> int:
-        """Count the pairs of some rows that are written in addition to the first time."""
-        if self.times is None:
-            return 0
-        return int((self.times[rows].astype(np.int64) - 1)[self.verdict[rows] < len(SPLITS)].sum())
 
     def written(self, rows: slice) -> dict[str, int]:
         """Count the pairs of some rows that each split gets; a row that is written several times counts as often."""
@@ -150,6 +156,21 @@ def _weigh(keys: RowKeys, verdict: Verdicts, sources: SourceOfRows | None, seed:
         written[rows] = times(keys["prompt"][rows], source.weight, seed)
     verdict[(verdict == TRAIN) & (written == 0)] = LEFT_OUT
     return written
+
+
+def beyond(keys: RowKeys, most: int, seed: int) -> Rows:
+    """Return the indices of the pairs to drop, so that `most` are left. The order of the pairs does not matter.
+
+    The pairs of a prompt stay together, but for one prompt.
+    """
+    order = np.lexsort((keys["flipped"], keys["high"], keys["low"], draws(keys["prompt"], seed, FOR_ROWS)))
+    return order[most:]
+
+
+def times(prompts: Hashes, weight: float, seed: int) -> npt.NDArray[np.uint8]:
+    """Return how often the pairs with these prompts are written, (rows,): `weight` times on average."""
+    whole = int(weight)
+    return whole + (uniform(prompts, seed, FOR_WEIGHT) < weight - whole).astype(np.uint8)
 
 
 def total_tokens(keys: RowKeys) -> npt.NDArray[np.int64]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -89,13 +88,6 @@ _SEPARATOR = b"\xff"
 _BLOCK = 1 << 15
 
 
-class PairDigests(NamedTuple):
-    """`digests` is uint64 (rows, 2), `flipped` bool (rows,)."""
-
-    digests: Hashes
-    flipped: npt.NDArray[np.bool_]
-
-
 def digests(column: MessageColumn, extras: Extras) -> Hashes:
     """Hash the messages of each row to uint64 (rows, 2): the sum of their XXH3-128, weighted by position and role."""
     joined = b"".join(list(map(xxh3_128_digest, column.utf8)))
@@ -112,17 +104,17 @@ def ids(hashes: Hashes) -> KeptColumn:
     return [digits[start : start + 16] for start in range(0, len(digits), 16)]
 
 
-def pair_digests(prompts: Hashes, chosen: Hashes, rejected: Hashes) -> PairDigests:
+def pair_digests(prompts: Hashes, chosen: Hashes, rejected: Hashes) -> tuple[Hashes, npt.NDArray[np.bool_]]:
     """Combine the digests of the three columns, uint64 (rows, 2) each, whichever of the answers is chosen.
 
-    `flipped` marks the rows that have the larger digest as `chosen`.
+    The second value, bool (rows,), marks the rows that have the larger digest as `chosen`.
     """
     # compare the 128-bit digests: high words first, low words on a tie
     flipped = (chosen[:, 0] > rejected[:, 0]) | ((chosen[:, 0] == rejected[:, 0]) & (chosen[:, 1] > rejected[:, 1]))
     swap = flipped[:, None]
     smaller: Hashes = np.where(swap, rejected, chosen) * _FIRST
     larger: Hashes = np.where(swap, chosen, rejected) * _SECOND
-    return PairDigests(prompts + smaller + larger, flipped)
+    return prompts + smaller + larger, flipped
 
 
 def folded_keys(column: MessageColumn, fold: Callable[[list[str], list[bytes]], list[bytes]], extras: Extras) -> Hashes:
@@ -160,7 +152,7 @@ def _without_spaces(text: bytes) -> bytes:
 
 def _sum_by_row(hashes: Hashes, column: MessageColumn) -> Hashes:
     """Reduce uint64 (messages, lanes) to (rows, lanes). The factors make the sum depend on the order of messages."""
-    factors = np.frombuffer(column.roles, np.uint8).astype(np.int64)
+    factors = column.role_codes.astype(np.int64)
     if not column.single:
         # position of each message in its row: its index in the column less the index of the row's first message
         position = np.arange(len(hashes)) - np.repeat(column.ends[:-1], column.counts)

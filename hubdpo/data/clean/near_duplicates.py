@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hubdpo.artefacts.formats.messages import Message
+from hubdpo.data.clean.keys import mix
 from hubdpo.data.pairs.example import PreferenceExample
 from hubdpo.data.pairs.extras import EXTRA
 
@@ -107,11 +108,8 @@ def _edges(signatures: Signatures, same: npt.NDArray[np.uint64] | None) -> Itera
 
 def _band_hashes(band: Signatures) -> npt.NDArray[np.uint64]:
     """Hash each row of a band to uint64 (rows,). A collision costs one comparison and groups nothing by itself."""
-    # column by column: no (rows, 4) array of uint64 is needed, and the order of the values counts
-    hashes = np.zeros(len(band), np.uint64)
-    for column in range(band.shape[1]):
-        hashes = (hashes ^ band[:, column].astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
-        hashes ^= hashes >> np.uint64(29)
+    low, high = np.ascontiguousarray(band).view(np.uint64).T
+    hashes: npt.NDArray[np.uint64] = mix(low) ^ high
     return hashes
 
 

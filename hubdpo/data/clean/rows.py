@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from hubdpo.artefacts.formats.messages import ROLES, Message
 from hubdpo.data.pairs.example import STRIPPED, PreferenceExample, Rejection
-from hubdpo.data.pairs.extras import EXTRA, calls_tools, change_inside
+from hubdpo.data.pairs.extras import CALLS, EXTRA, change_inside, members_of
 from hubdpo.data.pairs.message_column import CODE, MAY_BEGIN_SPACE, MAY_END_SPACE, UNKNOWN, MessageColumn
 from hubdpo.secrets import find_secrets, redact
 
@@ -32,17 +31,10 @@ _MAY_FOLLOW = np.array(
 _MAY_END_PROMPT = np.array([role in ("user", "tool") for role in (*ROLES, "?", "")], bool)
 _NULL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 """A NUL in JSON; after another backslash it would be text."""
-_LEADING_NEWLINES = re.compile(r"\A\s*[\r\n]+")
+_LEADING_NEWLINES = re.compile(r"\s*[\r\n]+")
 
 Mask = npt.NDArray[np.bool_]
 Roles = npt.NDArray[np.integer]
-
-
-class _Turns(NamedTuple):
-    """Per row of a column: `suspicious` is bool (rows,), `last_role` the role code of its last message, (rows,)."""
-
-    suspicious: Mask
-    last_role: Roles
 
 
 def suspects(prompt: MessageColumn, chosen: MessageColumn, rejected: MessageColumn) -> npt.NDArray[np.intp]:
@@ -50,8 +42,8 @@ def suspects(prompt: MessageColumn, chosen: MessageColumn, rejected: MessageColu
     suspicious, asker = _check_turns(prompt, np.full(len(prompt.counts), _START))
     suspicious |= ~_MAY_END_PROMPT[asker]
     for answers in (chosen, rejected):
-        turns = _check_turns(answers, asker)
-        suspicious |= turns.suspicious | (turns.last_role != CODE["assistant"])
+        suspicious_answer, last = _check_turns(answers, asker)
+        suspicious |= suspicious_answer | (last != CODE["assistant"])
     if not chosen.single or not rejected.single:
         return np.arange(len(suspicious))
     # `clean` compares stripped answers. Those that begin with a space are suspicious already, so two answers can be
@@ -64,14 +56,17 @@ def suspects(prompt: MessageColumn, chosen: MessageColumn, rejected: MessageColu
     return np.flatnonzero(suspicious)
 
 
-def _check_turns(column: MessageColumn, previous: Roles) -> _Turns:
-    """Check role order and contents of a column. `previous` is the role code before each row, (rows,)."""
+def _check_turns(column: MessageColumn, previous: Roles) -> tuple[Mask, Roles]:
+    """Check role order and contents of a column. `previous` is the role code before each row, (rows,).
+
+    Return whether each row is suspicious, bool (rows,), and the role code of its last message, (rows,).
+    """
     if not column.texts:
-        return _Turns(np.ones(len(column.counts), bool), previous)
-    roles = np.frombuffer(column.roles, np.uint8)
+        return np.ones(len(column.counts), bool), previous
+    roles = column.role_codes
     suspicious = _check_contents(column)
     if column.single:
-        return _Turns(suspicious | ~_MAY_FOLLOW[previous, roles], roles)
+        return suspicious | ~_MAY_FOLLOW[previous, roles], roles
     # from here on arrays are (messages,); `starts` and `stops` delimit the rows that have messages
     filled = column.counts > 0
     starts, stops = column.ends[:-1][filled], column.ends[1:][filled]
@@ -87,7 +82,7 @@ def _check_turns(column: MessageColumn, previous: Roles) -> _Turns:
     suspicious_rows[filled] = np.logical_or.reduceat(suspicious, starts)
     last = np.full(len(column.counts), _START)
     last[filled] = roles[stops - 1]
-    return _Turns(suspicious_rows, last)
+    return suspicious_rows, last
 
 
 def _check_contents(column: MessageColumn) -> Mask:
@@ -113,13 +108,10 @@ def clean(example: PreferenceExample) -> int:
     if _NULL.search(example.tools):
         raise Rejection("null_character")
     last_role = _check_prompt(example.prompt)
-    changes = 0
-    if (stripped := _stripped(example.chosen)) is not None:
-        example.chosen, changes = stripped, STRIPPED
-    if (stripped := _stripped(example.rejected)) is not None:
-        example.rejected, changes = stripped, STRIPPED
-    _check_answer(example.chosen, last_role)
-    _check_answer(example.rejected, last_role)
+    before = example.chosen, example.rejected
+    example.chosen, example.rejected = after = _stripped(example.chosen), _stripped(example.rejected)
+    for answer in after:
+        _check_answer(answer, last_role)
     # white space at the ends of one answer is not a preference
     if len(example.chosen) == len(example.rejected) and all(
         chosen["content"].strip() == rejected["content"].strip()
@@ -128,19 +120,17 @@ def clean(example: PreferenceExample) -> int:
         for chosen, rejected in zip(example.chosen, example.rejected, strict=True)
     ):
         raise Rejection("identical_answers")
-    return changes
+    return STRIPPED if after != before else 0
 
 
-def _stripped(answer: list[Message]) -> list[Message] | None:
-    """Return the answer without leading newlines, or None if it has none.
+def _stripped(answer: list[Message]) -> list[Message]:
+    """Return the answer without leading newlines.
 
-    Newlines would merge with those that the chat template writes, and change the token before the answer.
+    They would merge with those that the chat template writes, and change the token before the answer.
     """
-    first = answer[0]
-    if not first["content"][:1].isspace():
-        return None
-    bare = _LEADING_NEWLINES.sub("", first["content"])
-    return [{**first, "content": bare}, *answer[1:]] if bare != first["content"] else None
+    first, *others = answer
+    newlines = _LEADING_NEWLINES.match(first["content"])
+    return [{**first, "content": first["content"][newlines.end() :]}, *others] if newlines else answer
 
 
 def _check_prompt(prompt: list[Message]) -> str:
@@ -182,9 +172,7 @@ def _check_answer(answer: list[Message], before: str) -> None:
 
 
 def _is_empty(message: Message) -> bool:
-    if message["content"].strip():
-        return False
-    return message["role"] != "tool" and not calls_tools(message)
+    return not message["content"].strip() and message["role"] != "tool" and CALLS not in members_of(message)
 
 
 def redact_credentials(example: PreferenceExample, kept: list[str | None]) -> Counter[str]:

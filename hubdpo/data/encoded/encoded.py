@@ -5,9 +5,11 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from hubdpo import console
 from hubdpo.artefacts.folders.cache import cache_folder, why_not_cached
@@ -23,11 +25,12 @@ from hubdpo.errors import ArtefactError, MachineError
 from hubdpo.machine.refusals import machine_error
 
 FEWER = "--dataset-num-proc 1"
+DAMAGE = (ValueError, OSError, ArtefactError)
+"""What `read` raises for a folder that is damaged, or is not there."""
 ELSEWHERE = "free some space, or export HUBDPO_CACHE=DIR on another disk"
 
 
-@dataclass(frozen=True)
-class EncodedSplit:
+class EncodedSplit(NamedTuple):
     """The pairs of a split that are kept, and what became of all of its rows."""
 
     rows: TokenRows
@@ -40,21 +43,26 @@ def encoded(split: Split, encoding: Encoding, *, limit: int | None = None, num_p
     Raise DataError for a chat template that cannot be split into turns, MachineError if a worker dies or no disk has
     room.
     """
-    work = _Work(split, encoding, split.pairs if limit is None else min(limit, split.pairs), num_proc)
-    place = cache_folder("tokens") / encoding.key(split, work.limit)[:32]
-    found = _found(place, tells=True)
-    if found is not None:
-        console.info(f"tokens    {console.counted(len(found.rows), 'pair')} of `{split.name}` from {place}")
-        return found
+    limit = split.pairs if limit is None else min(limit, split.pairs)
+    place = cache_folder("tokens") / encoding.key(split, limit)[:32]
+    make = partial(_made, split, encoding, limit, num_proc)
+    if place.is_dir():
+        try:
+            found = EncodedSplit(*read(place))
+            console.info(f"tokens    {console.counted(len(found.rows), 'pair')} of `{split.name}` from {place}")
+            return found
+        except DAMAGE as problem:
+            why = str(problem).splitlines()[0]
+            console.warn(f"the tokens in {place} are damaged, and are made again: {why}")
     try:
-        return _made_in_cache(place, work)
+        return _made_in_cache(place, make)
     except Exception as problem:
         why = why_not_cached(problem, place.parent)
         console.warn(f"the tokens of `{split.name}` cannot be kept for later runs: {why}")
     try:
         with tempfile.TemporaryDirectory(prefix="hubdpo-tokens-") as folder:
             # what is mapped stays until the process ends, without a name
-            return _made(Path(folder) / "new", work)
+            return make(Path(folder) / "new")
     except OSError as problem:
         if (refusal := machine_error(problem, [tempfile.gettempdir()])) is None:
             raise
@@ -62,38 +70,17 @@ def encoded(split: Split, encoding: Encoding, *, limit: int | None = None, num_p
         raise MachineError(f"no disk takes the tokens of `{split.name}`: {refusal.message}", hint=hint) from None
 
 
-@dataclass(frozen=True)
-class _Work:
-    split: Split
-    encoding: Encoding
-    limit: int
-    num_proc: int | None
-
-
-def _found(place: Path, *, tells: bool) -> EncodedSplit | None:
-    """Return what the cache has, None if that is nothing, or if it is damaged."""
-    if not place.is_dir():
-        return None
-    try:
-        return EncodedSplit(*read(place))
-    except (ValueError, OSError, ArtefactError) as problem:
-        if tells:
-            why = str(problem).splitlines()[0]
-            console.warn(f"the tokens in {place} are damaged, and are made again: {why}")
-        return None
-
-
-def _made_in_cache(place: Path, work: _Work) -> EncodedSplit:
+def _made_in_cache(place: Path, make: Callable[[Path], EncodedSplit]) -> EncodedSplit:
     """Encode into the cache, or wait for another process that does."""
     place.parent.mkdir(parents=True, exist_ok=True)
     sweep(place.parent)
     scratch = beside(place)
     with held(scratch, place, waits=True):
         try:
-            if (found := _found(place, tells=False)) is not None:
-                return found
+            with suppress(*DAMAGE):
+                return EncodedSplit(*read(place))
             empty(scratch)
-            made = _made(scratch / "new", work)
+            made = make(scratch / "new")
             if place.exists():
                 shutil.rmtree(place)
             (scratch / "new").rename(place)
@@ -102,14 +89,14 @@ def _made_in_cache(place: Path, work: _Work) -> EncodedSplit:
             shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _made(folder: Path, work: _Work) -> EncodedSplit:
+def _made(split: Split, encoding: Encoding, limit: int, num_proc: int | None, folder: Path) -> EncodedSplit:
     """Encode into a new folder."""
-    parts = list(parts_of(work.split, work.encoding, work.limit))
-    encoder = encoder_of(work.encoding.model)  # before workers are forked, which then need not load it
-    workers = min(work.num_proc or cores(), max(len(parts), 1))
+    parts = list(parts_of(split, encoding, limit))
+    encoder = encoder_of(encoding.model)  # before workers are forked, which then need not load it
+    workers = min(num_proc or cores(), max(len(parts), 1))
     with (
         engine_for("local", workers, fewer=FEWER) as engine,
-        console.progress(f"tokenising `{work.split.name}`", work.limit) as bar,
+        console.progress(f"tokenising `{split.name}`", limit) as bar,
     ):
 
         def results() -> Iterator[tuple[TokenRows, Counter[str]]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -45,7 +45,8 @@ class TokenRows(Sequence[Row]):
         fingerprint: str | None = None,
     ) -> None:
         self._lists = dict(lists)
-        self._row = row
+        self.row_numbers = row
+        """The number `[pairs]` of each pair in its split of the dataset."""
         self._order = order
         self._numbers = dict(numbers or {})
         if fingerprint is not None:
@@ -65,7 +66,7 @@ class TokenRows(Sequence[Row]):
         return cls(lists, places, numbers=numbers)
 
     def __len__(self) -> int:
-        return len(self._row)
+        return len(self.row_numbers)
 
     @overload
     def __getitem__(self, index: int) -> Row: ...
@@ -79,17 +80,10 @@ class TokenRows(Sequence[Row]):
         index %= len(self)
         at = index if self._order is None else int(self._order[index])
         row: Row = {name: values[offsets[at] : offsets[at + 1]] for name, (values, offsets) in self._lists.items()}
-        row[ROW] = int(self._row[index])
+        row[ROW] = int(self.row_numbers[index])
         for name, numbers in self._numbers.items():
             row[name] = float(numbers[index])
         return row
-
-    def __getitems__(self, indices: Sequence[int]) -> list[Row]:
-        """Return the rows of a batch, as a DataLoader asks for them."""
-        return [self[index] for index in indices]
-
-    def __iter__(self) -> Iterator[Row]:
-        return (self[index] for index in range(len(self)))
 
     @functools.cached_property
     def lengths(self) -> npt.NDArray[np.int64]:
@@ -110,11 +104,6 @@ class TokenRows(Sequence[Row]):
             return values, offsets
         return joined([values[offsets[at] : offsets[at + 1]] for at in self._order])
 
-    @property
-    def row_numbers(self) -> npt.NDArray[np.int64]:
-        """The number `[pairs]` of each pair in its split of the dataset."""
-        return self._row
-
     def numbers(self, name: str) -> Numbers | None:
         """Return a column of floats `[pairs]`, None if there is none of this name."""
         return self._numbers.get(name)
@@ -125,7 +114,7 @@ class TokenRows(Sequence[Row]):
         if numbers.shape != (len(self),):
             raise ValueError(f"`{name}` has the shape {numbers.shape}, and there are {len(self)} pairs")
         return TokenRows(
-            self._lists, self._row, order=self._order, numbers={**self._numbers, name: numbers},
+            self._lists, self.row_numbers, order=self._order, numbers={**self._numbers, name: numbers},
             fingerprint=self.__dict__.get("fingerprint"),
         )  # fmt: skip
 
@@ -134,12 +123,13 @@ class TokenRows(Sequence[Row]):
         some = indices if isinstance(indices, np.ndarray) else np.fromiter(indices, dtype=np.int64)
         numbers = {name: values[some] for name, values in self._numbers.items()}
         order = some if self._order is None else self._order[some]
-        return TokenRows(self._lists, self._row[some], order=order, numbers=numbers)
+        return TokenRows(self._lists, self.row_numbers[some], order=order, numbers=numbers)
 
     @functools.cached_property
     def fingerprint(self) -> str:
         """Hash (hex) of the ids and contexts of all rows, in order; of no number beside them."""
-        return fingerprint_of([digest(part) for name in LISTS for part in self.column(name)])
+        parts = (np.ascontiguousarray(part) for name in LISTS for part in self.column(name))
+        return fingerprint_of(hashlib.sha256(part.data).hexdigest() for part in parts)
 
 
 def sequence(row: Mapping[str, Any], side: str) -> Ids:
@@ -153,11 +143,6 @@ def joined(lists: Sequence[npt.ArrayLike]) -> tuple[Ids, Offsets]:
     offsets = np.zeros(len(arrays) + 1, dtype=np.int64)
     np.cumsum([len(each) for each in arrays], out=offsets[1:])
     return (np.concatenate(arrays) if arrays else np.zeros(0, dtype=np.int32)), offsets
-
-
-def digest(array: npt.NDArray[Any]) -> str:
-    """Return the SHA-256 (hex) of the numbers of an array, as they lie in memory."""
-    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
 
 
 def fingerprint_of(digests: Iterable[str]) -> str:

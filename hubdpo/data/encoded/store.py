@@ -29,9 +29,8 @@ FILES = {**_FILES, VALUES.format(ROW): "<i8"}
 
 
 class Facts(BaseModel):
-    """`facts.json`: the number of pairs, the SHA-256 of each column, and what became of all rows."""
+    """`facts.json`: the SHA-256 of each column, and what became of all rows."""
 
-    pairs: Count
     digests: dict[str, Sha256]
     counts: dict[str, Count]
     end_of_turn: tuple[str, int] | None
@@ -67,7 +66,6 @@ def write(folder: Path, parts: Iterable[tuple[TokenRows, Counter[str]]], end_of_
     for name in LISTS:
         columns[OFFSETS.format(name)].append(np.zeros(1, dtype=np.int64))
     counts: Counter[str] = Counter()
-    pairs = 0
     try:
         for rows, counted in parts:
             for name in LISTS:
@@ -77,12 +75,11 @@ def write(folder: Path, parts: Iterable[tuple[TokenRows, Counter[str]]], end_of_
                 ends[name] += len(values)
             columns[VALUES.format(ROW)].append(rows.row_numbers)
             counts += counted
-            pairs += len(rows)
     finally:
         for column in columns.values():
             column.close()
     digests = {name: _digest(folder / name) for name in FILES}
-    facts = Facts(pairs=pairs, digests=digests, counts=counts, end_of_turn=end_of_turn)
+    facts = Facts(digests=digests, counts=counts, end_of_turn=end_of_turn)
     (folder / FACTS).write_text(facts.model_dump_json(), encoding="utf-8")
 
 

@@ -72,7 +72,9 @@ class PairBatch:
     def from_pairs(cls, pairs: list[Pair], keep: int) -> PairBatch:
         """Collect single pairs; `keep` is the number of kept columns."""
         return cls(
-            columns=PairColumns(*(MessageColumn([getattr(pair.example, name) for pair in pairs]) for name in COLUMNS)),
+            columns=PairColumns(
+                *(MessageColumn.of([getattr(pair.example, name) for pair in pairs]) for name in COLUMNS)
+            ),
             extras=pack_all([pair.example for pair in pairs]),
             kept=[[pair.kept[i] for pair in pairs] for i in range(keep)],
             **{name: [getattr(pair, of_pair) for pair in pairs] for name, of_pair in FIELDS.items()},

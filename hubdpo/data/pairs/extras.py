@@ -20,8 +20,6 @@ EXTRA = "extra"
 CALLS, CALL_ID, NAME, REASONING = "tool_calls", "tool_call_id", "name", "reasoning_content"
 KINDS = (TOOLS, CALLS, REASONING, "other")
 """What is counted of rows with extras. Each name is a bit in the row keys, from the lowest."""
-WITH_TOOLS, WITH_CALLS, WITH_REASONING, WITH_OTHER = (1 << bit for bit in range(len(KINDS)))
-
 
 _AROUND = 4
 """Levels of lists and objects that may come around a value: orjson nests no deeper than 254."""
@@ -60,10 +58,6 @@ def members_of(message: Message) -> dict[str, Any]:
     return members
 
 
-def calls_tools(message: Message) -> bool:
-    return CALLS in members_of(message)
-
-
 def whole(message: Message) -> dict[str, Any]:
     """Return a message as a dataset holds it."""
     return {"role": message["role"], "content": message["content"], **members_of(message)}
@@ -78,13 +72,10 @@ def packed(value: Mapping[str, Any] | str) -> Message:
     return message_with(held["role"], held.get("content"), more)
 
 
-def _listed(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []  # a column of this name may have been kept as text
-
-
 def prompt_of(row: Mapping[str, Any]) -> tuple[list[Message], str]:
     """Return the prompt of a row of a dataset, and its tools as the JSON of a list, "" if there are none."""
-    tools = [tool if isinstance(tool, str) else dumped(tool) for tool in _listed(row.get(TOOLS))]
+    held = row.get(TOOLS)  # a column of this name may have been kept as text
+    tools = [tool if isinstance(tool, str) else dumped(tool) for tool in (held if isinstance(held, list) else ())]
     return list(map(packed, row["prompt"])), f"[{','.join(tools)}]" if tools else ""
 
 
@@ -131,15 +122,13 @@ def with_extras(example: PreferenceExample, packed_extras: str) -> PreferenceExa
 def by_column(packed_extras: Sequence[str], *, tools: bool = True) -> dict[str, dict[int, bytes]]:
     """Return the extras of many rows by column and row number; the tools belong to the prompt, unless left out."""
     columns: dict[str, dict[int, bytes]] = {name: {} for name in COLUMNS}
+    also = (TOOLS,) if tools else ()
     for row, text in enumerate(packed_extras):
         if not text:
             continue  # nearly always
         parts = unpack(text)
         for name in COLUMNS:
-            own = [
-                parts[part] for part in ((TOOLS, name) if tools and name == COLUMNS[0] else (name,)) if part in parts
-            ]
-            if own:
+            if own := [parts[part] for part in ((*also, name) if name == COLUMNS[0] else (name,)) if part in parts]:
                 columns[name][row] = orjson.dumps(own)
     return columns
 
@@ -162,8 +151,8 @@ def kinds_of(packed_extras: str) -> int:
     """Return the bits of KINDS for what a pair has."""
     parts = unpack(packed_extras)
     names = {name for column in COLUMNS for extra in parts.get(column, {}).values() for name in orjson.loads(extra)}
-    kinds = WITH_TOOLS * (TOOLS in parts) | WITH_CALLS * (CALLS in names) | WITH_REASONING * (REASONING in names)
-    return kinds | (WITH_OTHER if names - {"content", CALLS, REASONING} else 0)
+    held = (TOOLS in parts, CALLS in names, REASONING in names, bool(names - {"content", CALLS, REASONING}))
+    return sum(has << bit for bit, has in enumerate(held))
 
 
 def map_texts(value: Any, change: Callable[[str], str]) -> Any:

@@ -40,25 +40,25 @@ class MessageColumn:
     single  whether every row is exactly one message, so that rows and messages have the same index
     """
 
-    def __init__(self, conversations: Sequence[Sequence[Message]]) -> None:
+    def __init__(self, texts: list[str], roles: bytes, counts: Counts) -> None:
+        self.texts, self.roles, self.counts = texts, roles, counts
+        self.single = len(texts) == len(counts) and bool((counts == 1).all())
+        self.ends = np.zeros(len(counts) + 1, np.int64)  # begins with 0, so that the first row needs no special case
+        np.cumsum(counts, out=self.ends[1:])
+
+    @classmethod
+    def of(cls, conversations: Sequence[Sequence[Message]]) -> MessageColumn:
         flat = list(chain.from_iterable(conversations))  # length messages
-        self._fill(
+        return cls(
             [message["content"] for message in flat],
             bytes([CODE.get(message["role"], UNKNOWN) for message in flat]),
             np.fromiter(map(len, conversations), np.int64, len(conversations)),
         )
 
     @classmethod
-    def of(cls, texts: list[str], roles: bytes, counts: Counts | None = None) -> MessageColumn:
-        """Build a column from its arrays; without `counts` each row is one message."""
-        column = cls.__new__(cls)
-        column._fill(texts, roles, np.ones(len(texts), np.int64) if counts is None else counts)
-        return column
-
-    @classmethod
     def single_turns(cls, texts: list[str], role: str) -> MessageColumn:
         """Build a column whose rows are one message of `role` each."""
-        return cls.of(texts, bytes([CODE[role]]) * len(texts))
+        return cls(texts, bytes([CODE[role]]) * len(texts), np.ones(len(texts), np.int64))
 
     @classmethod
     def concat(cls, columns: Sequence[MessageColumn]) -> MessageColumn:
@@ -66,13 +66,7 @@ class MessageColumn:
         if len(columns) == 1:
             return columns[0]
         texts = [text for column in columns for text in column.texts]
-        return cls.of(texts, b"".join([c.roles for c in columns]), np.concatenate([c.counts for c in columns]))
-
-    def _fill(self, texts: list[str], roles: bytes, counts: Counts) -> None:
-        self.texts, self.roles, self.counts = texts, roles, counts
-        self.single = len(texts) == len(counts) and bool((counts == 1).all())
-        self.ends = np.zeros(len(counts) + 1, np.int64)  # begins with 0, so that the first row needs no special case
-        np.cumsum(counts, out=self.ends[1:])
+        return cls(texts, b"".join([c.roles for c in columns]), np.concatenate([c.counts for c in columns]))
 
     @property
     def role_codes(self) -> npt.NDArray[np.uint8]:
@@ -123,7 +117,7 @@ class MessageColumn:
 
     def select(self, mask: Mask, counts: Counts) -> MessageColumn:
         """Return the messages where `mask`, bool (messages,), is true, as rows of `counts` messages."""
-        return MessageColumn.of(list(compress(self.texts, mask)), bytes(compress(self.roles, mask)), counts)
+        return MessageColumn(list(compress(self.texts, mask)), bytes(compress(self.roles, mask)), counts)
 
     def filter(self, mask: Mask) -> MessageColumn:
         """Return the rows where `mask`, bool (rows,), is true."""
@@ -173,7 +167,7 @@ def plain_messages(values: Sequence[Any]) -> MessageColumn | None:
     codes = bytes([CODE.get(role, UNKNOWN) for role in roles])
     if UNKNOWN in codes:
         return None
-    return MessageColumn.of(texts, codes, np.fromiter(map(len, values), np.int64, len(values)))
+    return MessageColumn(texts, codes, np.fromiter(map(len, values), np.int64, len(values)))
 
 
 def with_systems(prompt: MessageColumn, systems: Sequence[Any] | None) -> MessageColumn | None:
@@ -195,7 +189,7 @@ def with_systems(prompt: MessageColumn, systems: Sequence[Any] | None) -> Messag
     for row in np.flatnonzero(has_system)[::-1].tolist():  # from the back: earlier offsets stay valid
         texts.insert(begins[row], systems[row])
         roles.insert(begins[row], CODE["system"])
-    return MessageColumn.of(texts, bytes(roles), prompt.counts + has_system)
+    return MessageColumn(texts, bytes(roles), prompt.counts + has_system)
 
 
 # The arrays below are built from buffers. `pa.array` would import pandas at its first call, which takes as long as a

@@ -130,14 +130,10 @@ def _members(item: Row) -> dict[str, Any]:
         elif kind := media_of(name):
             raise NotText(kind, f"member `{name}` of a message")
     if reasoning := first_of(item, REASONING, empty=False):
-        members[REASONING_MEMBER] = _as_reasoning(reasoning)
+        if not isinstance(reasoning, str):
+            raise Rejection("reasoning_content")
+        members[REASONING_MEMBER] = reasoning
     return members
-
-
-def _as_reasoning(value: object) -> str:
-    if not isinstance(value, str):
-        raise Rejection("reasoning_content")
-    return value
 
 
 def _joined(message: Message, call: Message) -> Message:

@@ -35,11 +35,10 @@ class Account:
     read: int = 0
     extra_pairs: int = 0
     converted: int = 0
-    kept: int = 0
-    repeats: int = 0
-    """Pairs among `kept` that the weight of their source has written once more."""
     pairs: Counter[str] = field(default_factory=Counter)
-    """Pairs among `kept` in each split."""
+    """Pairs that are kept in each split."""
+    repeats: int = 0
+    """Pairs among these that the weight of their source has written once more."""
     dropped: Counter[str] = field(default_factory=Counter)
 
     def record(self, source: Source) -> Source:
@@ -47,7 +46,7 @@ class Account:
         return source.model_copy(update={
             "converter": self.converter, "split": ", ".join(self.splits) or None,
             "address": self.file.address,
-            "read": self.read, "kept": self.kept, "repeated": self.repeats,
+            "read": self.read, "kept": self.pairs.total(), "repeated": self.repeats,
             "pairs": dict(self.pairs), "dropped": dict(sorted(self.dropped.items())),
         })  # fmt: skip
 
@@ -66,12 +65,9 @@ def accounts_of(
         account.splits |= dict.fromkeys(plan.names(piece, first))
         account.read += first.read
         account.extra_pairs += first.extra_pairs
-        account.repeats += decision.repeats(slice(start, stop))
         written = decision.written(slice(start, stop))
         account.pairs.update(written)
-        account.kept += sum(written.values())
-        for split in SPLITS:
-            decided.pop(split, 0)
+        account.repeats += sum(written.values()) - sum(decided.pop(split, 0) for split in SPLITS)
         # single answers that are in no pair were dropped in the second round
         paired = first.single_answers - last.dropped.total() if rule.single else 0
         account.converted += max(paired, last.pairs)
@@ -83,7 +79,7 @@ def accounts_of(
 
 def make_funnel(accounts: list[Account]) -> Funnel:
     """Add up the accounts of all files."""
-    read, kept = sum(account.read for account in accounts), sum(account.kept for account in accounts)
+    read, kept = sum(account.read for account in accounts), sum(account.pairs.total() for account in accounts)
     extra, dropped = sum(account.extra_pairs for account in accounts), _dropped(accounts)
     # of single answers, two rows make one pair; a few answers to one prompt may also make more pairs than rows
     repeated = sum(account.repeats for account in accounts)

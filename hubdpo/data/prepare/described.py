@@ -17,7 +17,7 @@ from hubdpo.config.base import flag_of
 from hubdpo.config.description import MEANINGS, Description, SourceConfig
 from hubdpo.config.map_option import HINT, columns_of_map, parse_map
 from hubdpo.config.spelling import respell
-from hubdpo.data.clean.policy import SourceOfRows
+from hubdpo.data.clean.decide import SourceOfRows
 from hubdpo.data.converters import CONVERTERS, NAMES, Converter, ConvertOptions
 from hubdpo.data.converters.columns import Columns
 from hubdpo.data.converters.formats.described import NAME, converter

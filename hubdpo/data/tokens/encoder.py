@@ -22,7 +22,7 @@ from jinja2 import TemplateError
 from hubdpo.artefacts.formats.messages import Message
 from hubdpo.data.pairs.example import Rejection
 from hubdpo.data.pairs.extras import map_texts
-from hubdpo.data.tokens.members import check_is_shown, left_out_by, listed_tools, shown_form
+from hubdpo.data.tokens.members import check_is_shown, left_out_by, shown_form
 from hubdpo.data.tokens.tiktoken_bpe import byte_pair_encoder, cuts_at_added_tokens
 from hubdpo.data.tokens.turns import MARK, slots, turns_by_rendering, turns_of
 from hubdpo.data.tokens.whole import WholeText
@@ -72,8 +72,6 @@ class Answer:
 
     def after(self, head: list[int]) -> Answer:
         """Return the answer with ids before its own."""
-        if not head:
-            return self
         context = tuple((start + len(head), stop + len(head)) for start, stop in self.context)
         return replace(self, ids=head + self.ids, context=context)
 
@@ -126,14 +124,13 @@ class ChatEncoder:
         self._control = re.compile("|".join(map(re.escape, control)) or r"(?!)")
         self._whole = WholeText(tokenizer, self._control)
         self._cuts = self.fast or cuts_at_added_tokens(tokenizer)
-        self._skeletons: dict[tuple[str, ...], _Skeleton] = {}
         self._looked_for = bounded(lambda: content_rules(tokenizer.get_chat_template()), tokenizer, UnsupportedBase)
         try:
             if self._changes_plain_text():
                 self._looked_for = None  # no content is plain
             if not (self._cuts and self._cuts_alike()):
                 self._cuts, self.fast, self._ids = False, False, self._whole.ids
-                self._skeletons.clear()
+                self._skeleton.cache_clear()
             self._turns = turns_of(self._template, self._control)
         except Rejection as rejection:
             said = f": {rejection.__cause__}" if rejection.__cause__ else ""
@@ -160,7 +157,7 @@ class ChatEncoder:
     def prompt(self, prompt: Sequence[Message], tools: str = "") -> list[int]:
         """Return the ids of the generation prompt: the prompt and the header of the assistant's turn."""
         if not tools and self._is_plain(prompt):
-            return self._filled(self._skeleton(prompt, ()).prompt, [message["content"] for message in prompt])
+            return self._filled(self._skeleton(_roles(prompt)).prompt, [message["content"] for message in prompt])
         shown = self._shown(prompt, tools)
         return self._encoded(self._template(shown.messages, ask=True, tools=shown.tools), shown)
 
@@ -170,7 +167,7 @@ class ChatEncoder:
         if len(answer) > 1 or tools or not self._is_plain(messages):
             return self._rendered(messages, len(prompt), tools)
         contents = [message["content"] for message in messages]
-        skeleton = self._skeleton(prompt, answer)
+        skeleton = self._skeleton(_roles(prompt), _roles(answer))
         tail, ids = self._filled(skeleton.tail, contents), self._filled(skeleton.answered, contents)
         shared = _alike(tail, ids)
         return Answer(ids[shared:], (), len(tail) - shared, skeleton.asked_otherwise)
@@ -188,20 +185,15 @@ class ChatEncoder:
             return False
         return self._cuts or not self.spells_control(*messages)
 
-    def _skeleton(self, prompt: Sequence[Message], answer: Sequence[Message]) -> _Skeleton:
-        key = (*(message["role"] for message in prompt), "", *(message["role"] for message in answer))
-        if (known := self._skeletons.get(key)) is None:
-            if len(self._skeletons) >= MOST_SKELETONS:
-                self._skeletons.clear()
-            with_slots = slots([*prompt, *answer])
-            if not answer:
-                known = _Skeleton(self._parsed(self._template(with_slots, ask=True), MARK), [], [])
-            else:
-                asked, whole, start = self._both(with_slots, len(prompt))
-                tail, answered = self._parsed(asked[start:], MARK), self._parsed(whole[start:], MARK)
-                known = _Skeleton([], tail, answered, not whole.startswith(asked))
-            self._skeletons[key] = known
-        return known
+    @functools.lru_cache(maxsize=MOST_SKELETONS)  # noqa: B019 (encoders live long)
+    def _skeleton(self, prompt: tuple[str, ...], answer: tuple[str, ...] = ()) -> _Skeleton:
+        """Render a conversation of these roles."""
+        with_slots = slots([*prompt, *answer])
+        if not answer:
+            return _Skeleton(self._parsed(self._template(with_slots, ask=True), MARK), [], [])
+        asked, whole, start = self._both(with_slots, len(prompt))
+        tail, answered = self._parsed(asked[start:], MARK), self._parsed(whole[start:], MARK)
+        return _Skeleton([], tail, answered, not whole.startswith(asked))
 
     def _both(
         self, messages: Sequence[Mapping[str, Any]], count: int, tools: list[Any] | None = None
@@ -250,7 +242,8 @@ class ChatEncoder:
 
     def _shown(self, messages: Sequence[Message], tools: str) -> _Shown:
         """Return a conversation as the template gets it, with slots in place of text that spells a control token."""
-        shown, listed = list(map(shown_form, messages)), listed_tools(tools)
+        shown: list[dict[str, Any]] = list(map(shown_form, messages))
+        listed: list[Any] | None = orjson.loads(tools) if tools else None
         if tools or any(len(message) > 2 for message in messages):
             check_is_shown(messages, tools, self._left_out)
         elif not self.spells_control(*messages):
@@ -328,7 +321,7 @@ class ChatEncoder:
         """Whether the template changes even plain contents."""
         for messages in (PLAIN[:1], [*PLAIN, PLAIN[0]], PLAIN):
             ask = len(messages) % 2 == 1
-            filled = self._template(slots(messages), ask=ask)
+            filled = self._template(slots(_roles(messages)), ask=ask)
             for i, message in enumerate(messages):
                 filled = filled.replace(f"{MARK}{i}{MARK}", message["content"])
             if filled != self._template(messages, ask=ask):
@@ -340,6 +333,10 @@ class ChatEncoder:
         prompt, answer = self.prompt(PLAIN[:1]), self.answered(PLAIN[:1], PLAIN[1:])
         ours = prompt[: len(prompt) - answer.replaced] + answer.ids
         return ours == self._whole.ids(self._template(PLAIN, ask=False))
+
+
+def _roles(messages: Sequence[Message]) -> tuple[str, ...]:
+    return tuple([message["role"] for message in messages])
 
 
 def _alike(first: Sequence[int], second: Sequence[int]) -> int:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import orjson
-
 from hubdpo.artefacts.formats.messages import TOOLS, Message
 from hubdpo.data.pairs.calls import function_call
 from hubdpo.data.pairs.example import Rejection
@@ -50,12 +48,6 @@ def _with_object(call: dict[str, Any]) -> dict[str, Any]:
         return call
     function = {**function, "arguments": parsed}
     return {**call, "function": function} if "function" in call else function
-
-
-def listed_tools(tools: str) -> list[Any] | None:
-    """Return the tools of a pair as a chat template gets them."""
-    parsed: list[Any] | None = orjson.loads(tools) if tools else None
-    return parsed
 
 
 def check_is_shown(messages: Sequence[Message], tools: str, left_out: frozenset[str]) -> None:

@@ -46,17 +46,15 @@ class Turns:
 
 def turns_of(template: Template, control: re.Pattern[str]) -> Turns:
     """Render two short conversations, and read off what `template` writes around the assistant's turns."""
-    user, assistant = ({"role": role, "content": ""} for role in ("user", "assistant"))
     try:
-        after_answer = _around(template, [user, assistant])[-1]
+        after_answer = _around(template, ["user", "assistant"])[-1]
     except Rejection:
         return Turns()
     found = control.search(after_answer)
     unknown = Turns(end_token=found[0] if found else None)
     try:
-        before = template(slots([user]), ask=False)
-        asked = template(slots([user]), ask=True)
-        _, first, between, second, end = _around(template, [user, assistant, user, assistant])
+        before, asked = (template(slots(["user"]), ask=ask) for ask in (False, True))
+        _, first, between, second, end = _around(template, ["user", "assistant"] * 2)
     except (Rejection, ValueError):
         return unknown
     generation_prompt = asked[len(before) :] if asked.startswith(before) else ""
@@ -94,11 +92,11 @@ def turns_by_rendering(
     return spans
 
 
-def slots(messages: Sequence[Message]) -> list[Message]:
-    """Number the contents, so that they can be found in the rendered text."""
-    return [{**message, "content": f"{MARK}{i}{MARK}"} for i, message in enumerate(messages)]
+def slots(roles: Sequence[str]) -> list[Message]:
+    """Return messages with numbers for contents, which can be found in the rendered text."""
+    return [{"role": role, "content": f"{MARK}{i}{MARK}"} for i, role in enumerate(roles)]
 
 
-def _around(template: Template, messages: Sequence[Message]) -> list[str]:
+def _around(template: Template, roles: Sequence[str]) -> list[str]:
     """Return the rendered text before, between and after the contents, one string more than there are messages."""
-    return re.split(f"{MARK}[0-9]+{MARK}", template(slots(messages), ask=False))
+    return re.split(f"{MARK}[0-9]+{MARK}", template(slots(roles), ask=False))

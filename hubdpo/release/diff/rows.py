@@ -129,10 +129,10 @@ def _digests(batch: pa.RecordBatch) -> list[Hashes]:
     from hubdpo.data.pairs.message_column import MessageColumn
 
     if not any(is_objects(field.type) for field in batch.schema):
-        return [digests(MessageColumn(batch.column(name).to_pylist()), {}) for name in COLUMNS]
+        return [digests(MessageColumn.of(batch.column(name).to_pylist()), {}) for name in COLUMNS]
     examples = list(map(example_of, batch.to_pylist()))
     extras = by_column(list(map(pack, examples)))
-    return [digests(MessageColumn([getattr(e, name) for e in examples]), extras[name]) for name in COLUMNS]
+    return [digests(MessageColumn.of([getattr(e, name) for e in examples]), extras[name]) for name in COLUMNS]
 
 
 def _check(path: Path) -> int:

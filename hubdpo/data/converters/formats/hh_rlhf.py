@@ -56,7 +56,7 @@ def convert_many(rows: list[Row]) -> PairColumns | None:
             texts += turns
             roles += _USER + _ASSISTANT * (len(turns) - 1)
         counts.append(len(texts) - start)
-    column = MessageColumn.of(_without_space(texts), bytes(roles), np.array(counts, np.int64))
+    column = MessageColumn(_without_space(texts), bytes(roles), np.array(counts, np.int64))
     if (whole := with_systems(column, systems_of(rows))) is None:
         return None
     answers = (MessageColumn.single_turns(_without_space(some), "assistant") for some in (chosen, rejected))
