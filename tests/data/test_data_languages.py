@@ -13,8 +13,8 @@ from huggingface_hub import DatasetCard
 from hubdpo import prepare
 from hubdpo.artefacts.formats.messages import schema
 from hubdpo.artefacts.manifests.prepare import PrepareManifest, ToldLanguages
-from hubdpo.data.prepare.draw import GROUPS, draw_pairs
-from hubdpo.data.prepare.languages import named_languages
+from hubdpo.data.language import named_languages
+from hubdpo.data.prepare.samples import GROUPS, draw_pairs
 from tests.data.made import lines, rows
 
 pytest.importorskip("py3langid")

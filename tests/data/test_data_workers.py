@@ -9,7 +9,6 @@ import os
 import pickle
 import re
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -161,14 +160,6 @@ def test_a_worker_that_is_stopped_when_all_is_done_ends_too(monkeypatch: pytest.
     with engine_for("local", 2) as engine:
         list(engine.map(abs, [1, 2]))
         os.kill(max(process.pid or 0 for process in multiprocessing.active_children()), signal.SIGSTOP)
-
-
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="here `ps` is asked anyway")
-def test_ps_tells_the_same_state(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = subprocess.CompletedProcess([], 0, stdout="T+\n")
-    monkeypatch.setattr(workers.subprocess, "run", lambda *_, **__: found)
-    monkeypatch.setattr(workers.Path, "exists", lambda _: False)
-    assert workers._state(1) == "T"
 
 
 def test_what_does_not_pickle_is_raised_where_it_is_sent() -> None:

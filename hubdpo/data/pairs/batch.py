@@ -12,7 +12,7 @@ import orjson
 
 from hubdpo.artefacts.formats.messages import COLUMNS
 from hubdpo.data.pairs.example import PreferenceExample, Rejection, Row
-from hubdpo.data.pairs.extras import pack_all, with_extras
+from hubdpo.data.pairs.extras import pack, with_extras
 from hubdpo.data.pairs.message_column import MessageColumn, PairColumns
 
 FIELDS = {
@@ -75,7 +75,7 @@ class PairBatch:
             columns=PairColumns(
                 *(MessageColumn.of([getattr(pair.example, name) for pair in pairs]) for name in COLUMNS)
             ),
-            extras=pack_all([pair.example for pair in pairs]),
+            extras=[pack(pair.example) for pair in pairs],
             kept=[[pair.kept[i] for pair in pairs] for i in range(keep)],
             **{name: [getattr(pair, of_pair) for pair in pairs] for name, of_pair in FIELDS.items()},
         )

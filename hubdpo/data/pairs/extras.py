@@ -8,7 +8,6 @@ travel in one text beside its messages, which is empty for nearly all rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import chain
 from typing import Any
 
 import orjson
@@ -93,14 +92,6 @@ def pack(example: PreferenceExample) -> str:
         extras = {str(at): message[EXTRA] for at, message in enumerate(getattr(example, name)) if EXTRA in message}
         parts |= {name: extras} if extras else {}
     return dumped(parts) if parts else ""
-
-
-def pack_all(examples: Sequence[PreferenceExample]) -> list[str]:
-    """Return what `pack` makes of each pair."""
-    messages = chain.from_iterable(chain(pair.prompt, pair.chosen, pair.rejected) for pair in examples)
-    if max(map(len, messages), default=2) == 2 and not any(pair.tools for pair in examples):
-        return [""] * len(examples)  # nearly always: messages of role and content
-    return list(map(pack, examples))
 
 
 def unpack(packed_extras: str) -> dict[str, Any]:

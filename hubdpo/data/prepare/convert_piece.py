@@ -108,11 +108,9 @@ class _Converter:
         if columns is None or kept is None:
             half = len(rows) // 2
             return self._convert(lines[:half], rows[:half]) + self._convert(lines[half:], rows[half:])
-        self._writer.add_batch(PairBatch.from_columns(lines, rows, columns, kept, self._splits(rows)))
+        splits = published_codes(rows, self._piece, self._rules, self._writer.result)
+        self._writer.add_batch(PairBatch.from_columns(lines, rows, columns, kept, splits))
         return 1
-
-    def _splits(self, rows: list[Row]) -> list[int]:
-        return published_codes(rows, self._piece, self._rules, self._writer.result)
 
     def _convert_singly(self, lines: Sequence[int], rows: list[Row]) -> None:
         """Add the pairs of each row, or its single answer, which is cleaned once the second round has made pairs."""
@@ -125,7 +123,7 @@ class _Converter:
                 raise
             except Rejection as rejection:
                 writer.drop(line, rejection.reason, row)
-        splits = self._splits([row for _, row, *_ in converted])
+        splits = published_codes([row for _, row, *_ in converted], self._piece, self._rules, writer.result)
         for (line, row, pairs, score, kept), split in zip(converted, splits, strict=True):
             writer.result.extra_pairs += len(pairs) - 1
             written_as_list = unlisted(row)

@@ -1,15 +1,23 @@
-"""Choose the pairs that a dataset card shows, of those that were drawn: none that should not be read aloud."""
+"""Draw some pairs of a split, by a seed, and choose those that a card shows: none that should not be read aloud."""
 
 from __future__ import annotations
 
+import random
 import re
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
 
+import pyarrow.parquet as pq
+
+from hubdpo.artefacts.folders import storage
+from hubdpo.artefacts.formats.messages import COLUMNS, TOOLS
 from hubdpo.data.pairs.example import PreferenceExample
+from hubdpo.data.pairs.extras import example_of
 from hubdpo.secrets import find_secrets
 
+GROUPS, PAIRS = 16, 200
+"""How many row groups are read, and how many pairs of them are drawn: time does not grow with the dataset."""
 SHOWN = 2
 COARSE = re.compile(
     r"\b(?:(?:mother)?fuck|shit|bitch|cunt|whore|slut|porn|nigg|faggot|retard|rape|rapist|suicid|kill (?:your|my)self"
@@ -24,25 +32,40 @@ NUMBER = re.compile(r"\+?\(?\d(?:[ ().-]{0,2}\d){8,14}(?!\d)")
 """A number of 9 to 15 digits, in groups or not, as telephone numbers are written (ITU-T E.164)."""
 
 
-@dataclass(frozen=True)
-class Samples:
-    """Pairs for the card, and how many of those drawn before them were passed over, by reason."""
+def draw_pairs(shards: Sequence[str], seed: int) -> list[PreferenceExample]:
+    """Return at most PAIRS pairs of these Parquet files in random order. They depend on the rows and the seed alone."""
+    chance = random.Random(seed)
+    groups: list[tuple[str, int, int]] = []  # path, number and rows of each
+    for path in shards:
+        with storage.open_read(path) as stream:
+            facts = pq.ParquetFile(stream).metadata
+            groups += [(path, number, facts.row_group(number).num_rows) for number in range(facts.num_row_groups)]
+    read = chance.sample(groups, min(GROUPS, len(groups)))
+    ends = list(accumulate(rows for _, _, rows in read))
+    wanted = chance.sample(range(ends[-1]), min(PAIRS, ends[-1]))
+    found: dict[int, PreferenceExample] = {}
+    for (path, number, rows), end in zip(read, ends, strict=True):
+        if own := [at for at in wanted if end - rows <= at < end]:
+            with storage.open_read(path) as stream:
+                file = pq.ParquetFile(stream)
+                columns = [name for name in (*COLUMNS, TOOLS) if name in file.schema_arrow.names]
+                table = file.read_row_group(number, columns=columns)
+            found |= {at: example_of(table.slice(at - (end - rows), 1).to_pylist()[0]) for at in own}
+    return [found[at] for at in wanted]
 
-    pairs: list[PreferenceExample]
-    passed_over: Counter[str] = field(default_factory=Counter)
 
-
-def choose_samples(drawn: Iterable[PreferenceExample]) -> Samples:
-    """Return the first SHOWN pairs of those that were drawn that differ and are fit to be shown."""
-    samples = Samples([])
+def choose_samples(drawn: Iterable[PreferenceExample]) -> tuple[list[PreferenceExample], Counter[str]]:
+    """Return the first SHOWN pairs that differ and are fit to be shown, and count those passed over, by reason."""
+    samples: list[PreferenceExample] = []
+    passed_over: Counter[str] = Counter()
     for example in drawn:
         if reason := _unfit(example):
-            samples.passed_over[reason] += 1
-        elif example not in samples.pairs:  # a weight writes one pair several times
-            samples.pairs.append(example)
-        if len(samples.pairs) == SHOWN:
+            passed_over[reason] += 1
+        elif example not in samples:  # a weight writes one pair several times
+            samples.append(example)
+        if len(samples) == SHOWN:
             break
-    return samples
+    return samples, passed_over
 
 
 def _unfit(example: PreferenceExample) -> str | None:

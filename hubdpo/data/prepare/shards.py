@@ -29,11 +29,10 @@ CHUNKING = {"min_chunk_size": 256 * 1024, "max_chunk_size": 1024 * 1024, "norm_l
 
 @dataclass(frozen=True)
 class Part:
-    """Rows `start` to `stop` of the Arrow file of a piece; `times` has a byte for each: how often it is taken."""
+    """Rows of the Arrow file of a piece, from `start` on; `times` has a byte for each: how often it is taken."""
 
     rows: str
     start: int
-    stop: int
     times: bytes
 
 
@@ -80,9 +79,8 @@ def _parts(rows: Rows, first_rows: npt.NDArray[np.int64], pieces: list[tuple[str
         # row numbers within the piece
         inside = rows[(rows >= first_rows[piece]) & (rows < first_rows[piece + 1])] - first_rows[piece]
         if len(inside):
-            start, stop = int(inside[0]), int(inside[-1]) + 1
-            times = np.bincount(inside - start, minlength=stop - start).astype(np.uint8)
-            yield Part(pieces[piece][0], start, stop, times.tobytes())
+            start = int(inside[0])
+            yield Part(pieces[piece][0], start, np.bincount(inside - start).astype(np.uint8).tobytes())
 
 
 def write_shard(task: ShardTask) -> Written:
@@ -149,18 +147,10 @@ def _batches(task: ShardTask) -> Iterator[pa.RecordBatch]:
     for part in task.parts:
         times = np.frombuffer(part.times, np.uint8)
         with storage.map_arrow(part.rows) as source:
-            reader = pa.ipc.open_file(source)
-            begin = 0  # row of the piece that the batch begins with
-            for number in range(reader.num_record_batches):
-                if begin >= part.stop:
-                    break
-                batch = reader.get_batch(number)
-                start, stop = max(part.start, begin), min(part.stop, begin + batch.num_rows)
-                if start < stop:
-                    wanted = times[start - part.start : stop - part.start]
-                    rows = batch.slice(start - begin, stop - start)
-                    yield _taken(rows, wanted)
-                begin += batch.num_rows
+            at = 0
+            for rows in pa.ipc.open_file(source).read_all().slice(part.start, len(times)).to_batches():
+                yield _taken(rows, times[at : at + rows.num_rows])
+                at += rows.num_rows
 
 
 def _taken(rows: pa.RecordBatch, times: npt.NDArray[np.uint8]) -> pa.RecordBatch:

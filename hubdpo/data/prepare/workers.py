@@ -1,4 +1,10 @@
-"""Run the tasks of prepare in this process, in worker processes, or on a Ray cluster, with the same results."""
+"""Run the tasks of prepare in this process, in worker processes, or on a Ray cluster, with the same results.
+
+An engine applies pure functions to tasks; functions, tasks and results must pickle. `map` starts at once and yields the
+results in order; errors of tasks are raised there. `later` starts one task and returns a function that waits for its
+result. A worker that dies raises MachineError at the next result. `stop` ends the workers, and kills them if the work
+has failed.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +13,16 @@ import os
 import pickle
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import islice
-from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from hubdpo import console
 from hubdpo.errors import ConfigError, MachineError
@@ -42,21 +46,6 @@ SEMAPHORES = "/dev/shm"
 LEFT_TO_PARENT = tuple(getattr(signal, name) for name in ("SIGINT", "SIGHUP", "SIGQUIT") if hasattr(signal, name))
 ANSWERS_IN = 5.0
 """Seconds in which a Ray cluster must answer; Ray itself would try for two minutes and then end this process."""
-
-
-class Engine(Protocol):
-    """Applies pure functions to tasks. Functions, tasks and results must pickle.
-
-    `map` starts at once and yields the results in order; errors of tasks are raised there. `later` starts one task and
-    returns a function that waits for its result. A worker that dies raises MachineError at the next result.
-    """
-
-    def map(self, function: Callable[[In], Out], tasks: Sequence[In]) -> Iterator[Out]: ...
-
-    def later(self, function: Callable[[In], Out], task: In) -> Callable[[], Out]: ...
-
-    def stop(self, *, failed: bool) -> None:
-        """End the workers; kill them if the work has failed."""
 
 
 def cores() -> int:
@@ -196,7 +185,13 @@ class _Context:
 
     def stopped(self) -> int | None:
         """Return the id of a process that is stopped by a signal, None if there is none."""
-        return next((process.pid for process in self._started() if _state(process.pid) == "T"), None)
+        import psutil  # needed only where a worker takes long
+
+        for process in self._started():
+            with suppress(psutil.Error):
+                if psutil.Process(process.pid).status() == psutil.STATUS_STOPPED:
+                    return process.pid  # type: ignore[no-any-return]
+        return None
 
     def end(self) -> None:
         """Wait for the processes to end, and kill those that do not end in time."""
@@ -225,18 +220,6 @@ class _Context:
 
     def _started(self) -> list[Any]:
         return [process for process in self._processes if process.pid is not None]
-
-
-def _state(process: int) -> str:
-    """Return the state of a process as a letter of `ps`, "" if it is unknown."""
-    status = Path(f"/proc/{process}/stat")
-    try:
-        if status.exists():
-            return status.read_text(errors="replace").rpartition(")")[2].split()[0]  # the name may hold anything
-        done = subprocess.run(["ps", "-o", "state=", "-p", str(process)], capture_output=True, text=True)
-    except OSError:
-        return ""
-    return done.stdout.strip()[:1]
 
 
 def _be_worker(parent: int) -> None:
@@ -293,6 +276,9 @@ class RayEngine:
             raise problem.cause from None
         except self._ray.exceptions.RayError as problem:
             raise MachineError(f"a worker of Ray died: {first_line(problem)}", hint=f"--engine local {FEWER}") from None
+
+
+Engine = LocalEngine | RayEngine
 
 
 def _reach(address: str) -> None:

@@ -11,11 +11,9 @@ from hubdpo.cards.dataset.card import render_dataset_card
 from hubdpo.cards.dataset.plots import draw_dataset_plots
 from hubdpo.cards.dataset.source_card import SourceCard
 from hubdpo.cards.render import template
-from hubdpo.data.language import teller
-from hubdpo.data.prepare.draw import draw_pairs
+from hubdpo.data.language import named_languages, tell_languages, teller
 from hubdpo.data.prepare.folder import UNFINISHED
-from hubdpo.data.prepare.languages import named_languages, tell_languages
-from hubdpo.data.prepare.samples import choose_samples
+from hubdpo.data.prepare.samples import choose_samples, draw_pairs
 from hubdpo.data.prepare.shards import ShardTask, write_shard
 from hubdpo.data.prepare.workers import Engine
 
@@ -53,13 +51,12 @@ def write_folder(
     first = tasks[0][0]
     drawn = draw_pairs([task.path for split, task in tasks if split == first], int(manifest.config.get("seed", 0)))
     told = None if manifest.language else tell_languages(drawn, first)
-    samples = choose_samples(drawn)
+    samples, passed_over = choose_samples(drawn)
     manifest = manifest.model_copy(
         update={"files": entries, "told_languages": told, "language": manifest.language or named_languages(told)}
     )
     text = render_dataset_card(
-        manifest, card=card, samples=samples.pairs, passed_over=samples.passed_over,
-        split_bytes=split_bytes, plots=sorted(plots),
+        manifest, card=card, samples=samples, passed_over=passed_over, split_bytes=split_bytes, plots=sorted(plots),
     )  # fmt: skip
     _write(space, CARD_FILE, join_card(Card(text, sections)).encode())
     manifest = manifest.model_copy(update={"files": {**entries, CARD_FILE: card_entry(text)}})
