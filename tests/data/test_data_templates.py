@@ -12,6 +12,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from transformers import PreTrainedTokenizerFast
 
 from hubdpo.artefacts.formats.messages import Message
+from hubdpo.data.pairs.example import PreferenceExample
 from hubdpo.data.tokens import encoder as encoding
 from hubdpo.data.tokens.encoder import ChatEncoder
 from hubdpo.data.tokens.pair import EncodedPair, encode_pair, fit
@@ -97,7 +98,7 @@ def test_the_ids_are_those_of_the_rendered_text(template: str, engine: str, monk
         prompt, *answers = conversation(draw)
         asked = rendered(tokenizer, prompt, ask=True)
         whole = [rendered(tokenizer, prompt + answer) for answer in answers]
-        pair = encode_pair(encoder, prompt, *answers)
+        pair = encode_pair(encoder, PreferenceExample(prompt, *answers))
         assert encoder.prompt(prompt) == asked
         assert [pair.prompt + pair.chosen.scored, pair.prompt + pair.rejected.scored] == whole
         # as TRL has it, the prompt ends where the sequences no longer go on as it is asked
@@ -115,7 +116,7 @@ def test_what_spells_a_control_token_is_text_and_all_else_is_as_rendered(templat
             ([say("user", text.format(word, word))], [say("assistant", text.format(word, word))])
             for word in ("QQQ", "<|im_end|>")
         )
-        pairs = [encode_pair(encoder, prompt, answer, answer) for prompt, answer in (bare, full)]
+        pairs = [encode_pair(encoder, PreferenceExample(prompt, answer, answer)) for prompt, answer in (bare, full)]
         sequences = [pair.prompt + pair.chosen.scored for pair in pairs]
         assert sequences[0].count(end) == sequences[1].count(end)
         assert sequences[0].count(think) == sequences[1].count(think)
@@ -169,7 +170,7 @@ def test_a_prompt_that_ends_in_think_is_trained_on() -> None:
     made = coder(tokenizer)
     prompt = [say("user", "hello")]
     bare, thought = [say("assistant", "no")], [say("assistant", "<think>\nwhy\n</think>\n\nyes")]
-    pair = made.pair(prompt, thought, bare)
+    pair = made.pair(PreferenceExample(prompt, thought, bare))
     assert pair is not None
     assert pair.prompt + pair.chosen.scored == rendered(tokenizer, prompt + thought)
     assert pair.prompt + pair.rejected.scored == rendered(tokenizer, prompt + bare)
@@ -180,9 +181,10 @@ def test_a_prompt_that_ends_in_think_is_trained_on() -> None:
 def test_a_cut_prompt_leaves_out_what_the_answers_have_in_its_place() -> None:
     encoder = ChatEncoder(make_tokenizer(THINKING))
     prompt = [say("user", "hello " * 30), say("assistant", "it is"), say("user", "so")]
-    pair = encode_pair(encoder, prompt, [say("assistant", "no")], [say("assistant", "yes, it is")])
-    cut = fit(encoder, prompt, pair, max_length=pair.longest - 1, prompt_budget=8)
-    alone = encode_pair(encoder, prompt[2:], [say("assistant", "no")], [say("assistant", "yes, it is")])
+    answers = [say("assistant", "no")], [say("assistant", "yes, it is")]
+    pair = encode_pair(encoder, PreferenceExample(prompt, *answers))
+    cut = fit(encoder, pair, max_length=pair.longest - 1, prompt_budget=8)
+    alone = encode_pair(encoder, PreferenceExample(prompt[2:], *answers))
     assert "prompt_cut_by_message" in cut.notes
     assert (cut.prompt, cut.chosen.scored, cut.rejected.scored) == (
         alone.prompt,
@@ -195,7 +197,7 @@ def test_an_answer_that_is_written_otherwise_than_asked_is_counted() -> None:
     tokenizer = with_template_kwargs(make_tokenizer("qwen3"), {"enable_thinking": False}, "it")
     made = coder(tokenizer)
     prompt, thought = [say("user", "hello")], [say("assistant", "<think>\nwhy\n</think>\n\nyes")]
-    pair = made.pair(prompt, thought, [say("assistant", "no")])
+    pair = made.pair(PreferenceExample(prompt, thought, [say("assistant", "no")]))
     assert pair is not None
     assert pair.prompt + pair.chosen.scored == rendered(tokenizer, prompt + thought)
     assert made.counts["asked_otherwise"] == 1
@@ -212,7 +214,7 @@ def test_a_plain_answer_that_is_written_otherwise_than_asked_is_counted_too() ->
     tokenizer = make_tokenizer(FORGETS)
     made = coder(tokenizer)
     prompt, answer = [say("user", "hello")], [say("assistant", "it is")]
-    pair = made.pair(prompt, answer, [say("assistant", "no")])
+    pair = made.pair(PreferenceExample(prompt, answer, [say("assistant", "no")]))
     assert pair is not None
     assert pair.prompt + pair.chosen.scored == rendered(tokenizer, prompt + answer)
     assert tokenizer.decode(pair.prompt).endswith("<|im_start|>assistant\n")
@@ -237,7 +239,7 @@ def test_what_the_template_does_not_render_after_its_prompt_is_dropped_by_name(
     template: str, prompt: list[Message], reason: str
 ) -> None:
     made = coder(make_tokenizer(template))
-    assert made.pair(prompt, [say("assistant", "yes")], [say("assistant", "no")]) is None
+    assert made.pair(PreferenceExample(prompt, [say("assistant", "yes")], [say("assistant", "no")])) is None
     assert made.counts[f"dropped_{reason}"] == 1
     assert len(made.dropped()) == 1
 
@@ -257,7 +259,7 @@ def parts_of(tokenizer: Any, pair: EncodedPair, side: str) -> list[str]:
 def test_other_turns_inside_an_answer_are_read_and_not_scored(template: str) -> None:
     tokenizer = make_tokenizer(template)
     made = coder(tokenizer)
-    pair = made.pair([say("user", "hello")], TALK, [say("assistant", "no")])
+    pair = made.pair(PreferenceExample([say("user", "hello")], TALK, [say("assistant", "no")]))
     assert pair is not None
     first, between, said = parts_of(tokenizer, pair, "chosen")
     assert first in ("hello\n<|im_end|>\n", "hello<|im_end|>\n")
@@ -272,10 +274,10 @@ def test_a_cut_answer_keeps_what_is_not_scored_apart() -> None:
     tokenizer = make_tokenizer("qwen2_5")
     encoder = ChatEncoder(tokenizer)
     prompt = [say("user", "hello")]
-    pair = encode_pair(encoder, prompt, TALK, [say("assistant", "no")])
+    pair = encode_pair(encoder, PreferenceExample(prompt, TALK, [say("assistant", "no")]))
     start, stop = pair.chosen.context[0]
     for room in (start - 1, start, start + 1, stop, stop + 1):
-        cut = fit(encoder, prompt, pair, max_length=len(pair.prompt) + room, prompt_budget=len(pair.prompt))
+        cut = fit(encoder, pair, max_length=len(pair.prompt) + room, prompt_budget=len(pair.prompt))
         assert len(cut.chosen.ids) == room
         assert cut.chosen.scored == pair.chosen.scored[: room - (min(room, stop) - start if room > start else 0)]
         assert all(end <= room for span in cut.chosen.context for end in span)
@@ -284,7 +286,7 @@ def test_a_cut_answer_keeps_what_is_not_scored_apart() -> None:
 def test_pairs_that_differ_only_in_what_is_not_scored_are_dropped() -> None:
     made = coder(make_tokenizer("qwen2_5"))
     other = [TALK[0], say("user", "never"), TALK[2]]
-    assert made.pair([say("user", "hello")], TALK, other) is None
+    assert made.pair(PreferenceExample([say("user", "hello")], TALK, other)) is None
     assert made.counts["dropped_identical"] == 1
 
 
@@ -296,7 +298,7 @@ PLAIN = (
 
 def test_turns_without_control_tokens_are_found_where_shorter_conversations_end() -> None:
     tokenizer = make_tokenizer(PLAIN)
-    pair = coder(tokenizer).pair([say("user", "hello")], TALK, [say("assistant", "no")])
+    pair = coder(tokenizer).pair(PreferenceExample([say("user", "hello")], TALK, [say("assistant", "no")]))
     assert pair is not None
     said = ["hello\n\n", "user: It is <|im_end|> low\nassistant: ", f"{THOUGHT}\n"]
     assert parts_of(tokenizer, pair, "chosen") == said
@@ -307,9 +309,9 @@ def test_turns_that_later_ones_change_are_not_guessed(marked: str) -> None:
     made = coder(
         make_tokenizer(PLAIN.replace("{{ marked }}", "{% if messages | length > 3 %}" + marked + "{% endif %}"))
     )
-    assert made.pair([say("user", "hello")], TALK, [say("assistant", "no")]) is None
+    assert made.pair(PreferenceExample([say("user", "hello")], TALK, [say("assistant", "no")])) is None
     assert sum(made.counts[f"dropped_{why}"] for why in ("turns_not_told_apart", "template_refuses")) == 1
-    assert made.pair([say("user", "hello")], TALK[:1], [say("assistant", "no")]) is not None
+    assert made.pair(PreferenceExample([say("user", "hello")], TALK[:1], [say("assistant", "no")])) is not None
 
 
 @pytest.mark.parametrize("template", TEMPLATES)

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from hubdpo import prepare
-from hubdpo.data.pairs.example import Rejection
+from hubdpo.data.pairs.example import PreferenceExample, Rejection
 from hubdpo.data.pairs.extras import packed
 from hubdpo.data.tokens.encoder import ChatEncoder
 from hubdpo.data.tokens.members import left_out_by
@@ -60,7 +60,10 @@ def test_the_ids_are_those_of_the_rendered_text(template: str, answers: Any, too
     tokenizer = make_tokenizer(template)
     prompt = row()["prompt"]
     held = [list(map(packed, messages)) for messages in (prompt, *answers)]
-    pair = encode_pair(ChatEncoder(tokenizer), held[0], held[1], held[2], json.dumps(tools) if tools else "")
+    pair = encode_pair(
+        ChatEncoder(tokenizer),
+        example_of({"prompt": prompt, "chosen": answers[0], "rejected": answers[1], "tools": tools}),
+    )
     for answer, side in zip(answers, (pair.chosen, pair.rejected), strict=True):
         assert pair.prompt + side.ids == ids_of(tokenizer, [*prompt, *answer], tools) or side.context == ()
         assert (pair.prompt + side.scored)[: len(pair.prompt)] == pair.prompt
@@ -76,10 +79,9 @@ def test_a_call_and_its_result_inside_an_answer_are_told_apart(template: str) ->
     answer = [calls(call()), say("tool", "06:10"), say("assistant", "At ten past six.")]
     pair = encode_pair(
         ChatEncoder(tokenizer),
-        [say("user", "q")],
-        list(map(packed, answer)),
-        [say("assistant", "No.")],
-        json.dumps([TOOL]),
+        PreferenceExample(
+            [say("user", "q")], list(map(packed, answer)), [say("assistant", "No.")], tools=json.dumps([TOOL])
+        ),
     )
     said, heard = tokenizer.decode(pair.chosen.scored), tokenizer.decode(pair.chosen.ids)
     assert "06:10" in heard and "06:10" not in said
@@ -89,7 +91,10 @@ def test_a_call_and_its_result_inside_an_answer_are_told_apart(template: str) ->
 def test_reasoning_is_rendered_by_the_template() -> None:
     tokenizer = make_tokenizer("qwen3")
     answer = [say("assistant", "Six.", reasoning_content="It is six.")]
-    pair = encode_pair(ChatEncoder(tokenizer), [say("user", "q")], list(map(packed, answer)), [say("assistant", "No.")])
+    pair = encode_pair(
+        ChatEncoder(tokenizer),
+        example_of({"prompt": [say("user", "q")], "chosen": answer, "rejected": [say("assistant", "No.")]}),
+    )
     assert "<think>\nIt is six.\n</think>\n\nSix.<|im_end|>" in tokenizer.decode(pair.chosen.ids)
 
 
@@ -136,10 +141,7 @@ def test_pairs_that_a_template_cuts_short_are_dropped_by_name(more: Any, tools: 
         "rejected": [say("assistant", "b")],
     }
     with pytest.raises(Rejection, match=reason):
-        encode_pair(
-            ChatEncoder(tokenizer), given["prompt"], list(map(packed, given["chosen"])), given["rejected"],
-            json.dumps(tools) if tools else "",
-        )  # fmt: skip
+        encode_pair(ChatEncoder(tokenizer), example_of({**given, "tools": tools}))
     encoder = PairTokenizer(tokenizer, max_length=512, prompt_budget=256)
     assert encoder.rows([{**given, "tools": tools or None}, {**given, "chosen": [say("assistant", "a")]}])
     assert encoder.counts[f"dropped_{reason}"] == 1 and "does not show" in encoder.dropped()[0]
@@ -167,12 +169,13 @@ def test_prepare_counts_the_tokens_of_calls_and_drops_what_the_template_does_not
 def test_a_prompt_is_never_cut_between_a_call_and_its_result() -> None:
     encoder = ChatEncoder(make_tokenizer("qwen2_5"))
     turns = [say("user", "old"), packed(calls(call())), say("tool", "12"), say("assistant", "Twelve.")]
-    prompt = [*turns, *turns[:3]]
-    tools = json.dumps([TOOL])
-    for room in range(0, len(encoder.prompt(prompt, tools)), 7):
-        shorter = shortened(encoder, prompt, tools, room)
-        assert shorter is None or shorter == turns[:3]
-    assert shortened(encoder, prompt, tools, len(encoder.prompt(turns[:3], tools))) == turns[:3]
+    answers = [say("assistant", "Ten.")], [say("assistant", "No.")]
+    pair = encode_pair(encoder, PreferenceExample([*turns, *turns[:3]], *answers, tools=json.dumps([TOOL])))
+    for room in range(0, len(pair.prompt), 7):
+        shorter = shortened(encoder, pair, room)
+        assert shorter is None or shorter.example.prompt == turns[:3]
+    shorter = shortened(encoder, pair, len(encoder.prompt(turns[:3], json.dumps([TOOL]))))
+    assert shorter is not None and shorter.example.prompt == turns[:3]
 
 
 def test_rows_of_a_dataset_are_encoded_with_their_calls(tiny_base: Path) -> None:

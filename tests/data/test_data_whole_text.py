@@ -135,7 +135,7 @@ def test_the_ids_are_those_of_the_rendered_text(kind: str, template: str) -> Non
         prompt, *answers = conversation(draw, PARTS)
         asked = rendered(tokenizer, prompt, ask=True)
         whole = [rendered(tokenizer, prompt + answer) for answer in answers]
-        pair = encode_pair(encoder, prompt, *answers)
+        pair = encode_pair(encoder, PreferenceExample(prompt, *answers))
         assert encoder.prompt(prompt) == asked
         assert [pair.prompt + pair.chosen.ids, pair.prompt + pair.rejected.ids] == whole
         assert len(pair.prompt) == common(asked, *whole)  # as in TRL
@@ -163,9 +163,14 @@ def test_what_spells_a_control_token_is_text_and_all_else_is_as_rendered(kind: s
 def test_text_that_cannot_be_kept_apart_is_dropped() -> None:
     tokenizer = make_tokenizer("metaspace", "mistral")
     made = PairTokenizer(tokenizer, max_length=64, prompt_budget=32)
-    assert made.pair([say("user", "a \U000f0000 </s>")], [say("assistant", "b")], [say("assistant", "c")]) is None
+    assert (
+        made.pair(
+            PreferenceExample([say("user", "a \U000f0000 </s>")], [say("assistant", "b")], [say("assistant", "c")])
+        )
+        is None
+    )
     assert made.counts["dropped_special_text"] == 1
-    assert made.pair([say("user", "a \U000f0000")], [say("assistant", "b")], [say("assistant", "c")]) is not None
+    assert made.pair(PreferenceExample([say("user", "a \U000f0000")], *answers)) is not None
 
 
 @pytest.mark.parametrize("template", ["mistral", "zephyr", "gemma"])
@@ -188,8 +193,8 @@ def test_a_cut_prompt_has_the_ids_of_its_last_messages(kind: str) -> None:
     encoder = ChatEncoder(tokenizer)
     prompt = [say("user", "hello " * 30), say("assistant", "it is"), say("user", "so")]
     chosen, rejected = [say("assistant", "no")], [say("assistant", "yes, it is")]
-    pair = encode_pair(encoder, prompt, chosen, rejected)
-    cut = fit(encoder, prompt, pair, max_length=pair.longest - 1, prompt_budget=16)
+    pair = encode_pair(encoder, PreferenceExample(prompt, chosen, rejected))
+    cut = fit(encoder, pair, max_length=pair.longest - 1, prompt_budget=16)
     assert "prompt_cut_by_message" in cut.notes
     assert cut.prompt + cut.chosen.ids == rendered(tokenizer, prompt[2:] + chosen)
     assert cut.prompt + cut.rejected.ids == rendered(tokenizer, prompt[2:] + rejected)
@@ -197,7 +202,7 @@ def test_a_cut_prompt_has_the_ids_of_its_last_messages(kind: str) -> None:
     lengths = measure(example, encoder, max_length=pair.longest - 1, over_length="truncate")
     assert example.prompt == prompt[2:]
     assert (lengths.prompt, lengths.chosen) == (len(cut.prompt), len(cut.chosen.ids))
-    short = fit(encoder, prompt, pair, max_length=len(cut.prompt) + 1, prompt_budget=len(cut.prompt))
+    short = fit(encoder, pair, max_length=len(cut.prompt) + 1, prompt_budget=len(cut.prompt))
     assert (short.prompt, short.chosen.ids) == (cut.prompt, cut.chosen.ids[:1])
 
 
@@ -207,9 +212,9 @@ def test_merges_that_reach_across_a_short_message_are_made_again() -> None:
     tokenizer.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}"
     encoder = ChatEncoder(tokenizer)
     prompt = [say("user", "aaaaa"), say("assistant", "aa"), say("user", "aa")]
-    pair = encode_pair(encoder, prompt, [say("assistant", "ab")], [say("assistant", "bb")])
+    pair = encode_pair(encoder, PreferenceExample(prompt, [say("assistant", "ab")], [say("assistant", "bb")]))
     assert (pair.chosen.ids, pair.rejected.ids) == ([2, 1], [0, 1, 1])
-    cut = fit(encoder, prompt, pair, max_length=6, prompt_budget=3)
+    cut = fit(encoder, pair, max_length=6, prompt_budget=3)
     assert (cut.prompt, cut.chosen.ids, cut.rejected.ids) == ([2], [0, 1], [1, 1])
 
 
@@ -218,7 +223,7 @@ def test_a_tokenizer_that_does_not_cut_after_all_is_encoded_as_a_whole(monkeypat
     tokenizer = make_tokenizer("metaspace", "zephyr")
     encoder = ChatEncoder(tokenizer)
     prompt, answer = [say("user", "hello")], [say("assistant", "it is")]
-    pair = encode_pair(encoder, prompt, answer, answer)
+    pair = encode_pair(encoder, PreferenceExample(prompt, answer, answer))
     assert pair.prompt + pair.chosen.ids == rendered(tokenizer, prompt + answer)
 
 
@@ -226,18 +231,18 @@ def test_plain_text_is_rendered_once_and_encoded_thrice() -> None:
     tokenizer = make_tokenizer("metaspace", "mistral")
     encoder = ChatEncoder(tokenizer)
     prompt, answers = [say("user", "hello")], [[say("assistant", text)] for text in ("it is", "no")]
-    encode_pair(encoder, prompt, *answers)
+    encode_pair(encoder, PreferenceExample(prompt, *answers))
     calls: list[Any] = []
     tokenizer.apply_chat_template = lambda *args, **kwargs: calls.append("render") or ""
     encode = tokenizer._encode_plus
     tokenizer._encode_plus = lambda *args, **kwargs: calls.append("encode") or encode(*args, **kwargs)
-    encode_pair(encoder, [say("user", "world")], *answers)
+    encode_pair(encoder, PreferenceExample([say("user", "world")], *answers))
     assert calls == ["encode"] * 3
 
 
 def test_a_template_that_refuses_a_system_message_drops_that_pair_alone() -> None:
     made = PairTokenizer(make_tokenizer("gemma", "gemma"), max_length=64, prompt_budget=32)
     asked, answers = [say("user", "hello")], ([say("assistant", "it")], [say("assistant", "is")])
-    assert made.pair([say("system", "so"), *asked], *answers) is None
+    assert made.pair(PreferenceExample([say("system", "so"), *asked], *answers)) is None
     assert made.counts["dropped_template_refuses"] == 1
-    assert made.pair(asked, *answers) is not None
+    assert made.pair(PreferenceExample(asked, *answers)) is not None

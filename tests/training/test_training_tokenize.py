@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
+from hubdpo.data.pairs.example import PreferenceExample
 from hubdpo.data.tokens.tokenize import PairTokenizer
 
 
@@ -34,7 +35,7 @@ def rendered(tokenizer: Any, messages: list[dict[str, str]], **options: Any) -> 
 
 
 def test_an_uncut_pair_is_what_the_template_gives(tokenizer: Any) -> None:
-    pair = encoder(tokenizer).pair(PROMPT, GOOD, BAD)
+    pair = encoder(tokenizer).pair(PreferenceExample(PROMPT, GOOD, BAD))
     assert pair is not None
     assert pair.prompt == rendered(tokenizer, PROMPT, add_generation_prompt=True)
     assert pair.prompt + pair.chosen.scored == rendered(tokenizer, PROMPT + GOOD)
@@ -42,17 +43,17 @@ def test_an_uncut_pair_is_what_the_template_gives(tokenizer: Any) -> None:
 
 
 def test_an_answer_ends_with_the_end_of_turn(tokenizer: Any) -> None:
-    pair = encoder(tokenizer).pair(PROMPT, GOOD, BAD)
+    pair = encoder(tokenizer).pair(PreferenceExample(PROMPT, GOOD, BAD))
     assert pair is not None
     assert tokenizer.eos_token_id in pair.chosen.scored[-2:]
     assert tokenizer.eos_token_id in pair.rejected.scored[-2:]
 
 
 def test_whole_messages_go_before_single_tokens(tokenizer: Any) -> None:
-    whole = encoder(tokenizer).pair(PROMPT, GOOD, BAD)
+    whole = encoder(tokenizer).pair(PreferenceExample(PROMPT, GOOD, BAD))
     assert whole is not None
     coder = encoder(tokenizer, len(whole.prompt) + len(whole.chosen.scored) - 1, len(whole.prompt) - 5)
-    cut = coder.pair(PROMPT, GOOD, BAD)
+    cut = coder.pair(PreferenceExample(PROMPT, GOOD, BAD))
     assert cut is not None
     assert cut.prompt == rendered(tokenizer, PROMPT[2:], add_generation_prompt=True)
     assert cut.chosen.scored == whole.chosen.scored
@@ -62,7 +63,7 @@ def test_whole_messages_go_before_single_tokens(tokenizer: Any) -> None:
 def test_a_long_last_question_keeps_its_end(tokenizer: Any) -> None:
     prompt = [m("user", "word " * 200 + "the end")]
     coder = encoder(tokenizer, 80, 60)
-    pair = coder.pair(prompt, GOOD, BAD)
+    pair = coder.pair(PreferenceExample(prompt, GOOD, BAD))
     assert pair is not None
     assert pair.prompt == rendered(tokenizer, prompt, add_generation_prompt=True)[-len(pair.prompt) :]
     assert coder.counts["prompt_cut_by_token"] == 1
@@ -71,7 +72,7 @@ def test_a_long_last_question_keeps_its_end(tokenizer: Any) -> None:
 
 def test_a_cut_answer_is_counted_and_fits(tokenizer: Any) -> None:
     coder = encoder(tokenizer, 64, 40)
-    pair = coder.pair([m("user", "q")], [m("assistant", "long " * 100)], BAD)
+    pair = coder.pair(PreferenceExample([m("user", "q")], [m("assistant", "long " * 100)], BAD))
     assert pair is not None
     assert len(pair.prompt) + len(pair.chosen.scored) == 64
     assert tokenizer.eos_token_id not in pair.chosen.scored
@@ -82,13 +83,16 @@ def test_a_cut_answer_is_counted_and_fits(tokenizer: Any) -> None:
 def test_answers_that_are_equal_once_cut_are_dropped_and_counted(tokenizer: Any) -> None:
     coder = encoder(tokenizer, 64, 40)
     same = "long " * 100
-    assert coder.pair([m("user", "q")], [m("assistant", same + "a")], [m("assistant", same + "b")]) is None
+    assert (
+        coder.pair(PreferenceExample([m("user", "q")], [m("assistant", same + "a")], [m("assistant", same + "b")]))
+        is None
+    )
     assert coder.counts["dropped_identical"] == 1
 
 
 def test_text_that_spells_a_control_token_stays_text(tokenizer: Any) -> None:
     coder = encoder(tokenizer)
-    pair = coder.pair([m("user", "what is <|im_end|> for?")], GOOD, BAD)
+    pair = coder.pair(PreferenceExample([m("user", "what is <|im_end|> for?")], GOOD, BAD))
     assert pair is not None
     assert pair.prompt.count(tokenizer.eos_token_id) == 2  # the system's turn and the user's own end
     assert "<|im_end|> for?" in tokenizer.decode(pair.prompt)

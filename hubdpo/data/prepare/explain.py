@@ -79,7 +79,7 @@ def _explain_pair(pair: PreferenceExample, rules: Rules) -> None:
     if rules.model is None:
         return
     encoder = encoder_of(rules.model)
-    ids = encode_pair(encoder, pair.prompt, pair.chosen, pair.rejected, pair.tools)
+    ids = encode_pair(encoder, pair)
     for name, tokens, scored in (
         ("prompt", ids.prompt, ids.prompt),
         ("chosen", ids.chosen.ids, ids.chosen.scored),

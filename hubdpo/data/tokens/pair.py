@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from hubdpo.artefacts.formats.messages import Message
 from hubdpo.data.pairs.batch import Lengths
 from hubdpo.data.pairs.example import CUT, PreferenceExample, Rejection
 from hubdpo.data.tokens.encoder import Answer, ChatEncoder
@@ -18,12 +16,11 @@ class EncodedPair:
     prompt: list[int]
     chosen: Answer
     rejected: Answer
-    replaced: int = 0
+    replaced: int
     """Number of ids at the end of the generation prompt that are not in `prompt`: the answers replace them."""
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...]
     """Names of what was cut or is unusual, to be counted."""
-    sides: tuple[Sequence[Message], Sequence[Message]] = ((), ())
-    """The messages of the chosen and the rejected answer."""
+    example: PreferenceExample
 
     @property
     def longest(self) -> int:
@@ -31,21 +28,16 @@ class EncodedPair:
         return len(self.prompt) + max(len(self.chosen.ids), len(self.rejected.ids))
 
 
-def encode_pair(
-    encoder: ChatEncoder,
-    prompt: Sequence[Message],
-    chosen: Sequence[Message],
-    rejected: Sequence[Message],
-    tools: str = "",
-) -> EncodedPair:
+def encode_pair(encoder: ChatEncoder, example: PreferenceExample) -> EncodedPair:
     """Encode a pair in full.
 
     As in TRL, the prompt ends where one of the sequences first differs from the generation prompt, and both answers
     start there. Raise Rejection if the chat template refuses the conversation or rewrites the prompt once it is
     answered.
     """
+    prompt, tools = example.prompt, example.tools
     asked = encoder.prompt(prompt, tools)
-    sides = [encoder.answered(prompt, answer, tools) for answer in (chosen, rejected)]
+    sides = [encoder.answered(prompt, answer, tools) for answer in (example.chosen, example.rejected)]
     replaced = max(side.replaced for side in sides)
     # a side that replaces fewer ids keeps the rest of the generation prompt at the start of its answer
     answers = [side.after(asked[len(asked) - replaced : len(asked) - side.replaced]) for side in sides]
@@ -56,18 +48,10 @@ def encode_pair(
         "turns_in_answer": any(side.context for side in sides),
     }
     noted = tuple(name for name, applies in notes.items() if applies)
-    return EncodedPair(asked[: len(asked) - replaced], answers[0], answers[1], replaced, noted, (chosen, rejected))
+    return EncodedPair(asked[: len(asked) - replaced], answers[0], answers[1], replaced, noted, example)
 
 
-def fit(
-    encoder: ChatEncoder,
-    prompt: Sequence[Message],
-    pair: EncodedPair,
-    *,
-    max_length: int,
-    prompt_budget: int,
-    tools: str = "",
-) -> EncodedPair:
+def fit(encoder: ChatEncoder, pair: EncodedPair, *, max_length: int, prompt_budget: int) -> EncodedPair:
     """Cut a pair to `max_length` tokens, as training does.
 
     First the beginning of the prompt goes, whole messages before single tokens, until `prompt_budget` tokens are left
@@ -76,48 +60,39 @@ def fit(
     if pair.longest <= max_length:
         return pair
     longest = pair.longest - len(pair.prompt)
-    pair = _cut_prompt(encoder, prompt, tools, pair, max(prompt_budget, max_length - longest))
+    pair = _cut_prompt(encoder, pair, max(prompt_budget, max_length - longest))
     room = max_length - len(pair.prompt)
     if pair.longest > max_length:
         pair = replace(pair, notes=(*pair.notes, "response_cut"))
     return replace(pair, chosen=pair.chosen.cut(room), rejected=pair.rejected.cut(room))
 
 
-def _cut_prompt(
-    encoder: ChatEncoder, prompt: Sequence[Message], tools: str, pair: EncodedPair, room: int
-) -> EncodedPair:
+def _cut_prompt(encoder: ChatEncoder, pair: EncodedPair, room: int) -> EncodedPair:
     """Return the pair with at most `room` ids of its prompt, and a note of what was cut."""
     if len(pair.prompt) <= room:
         return pair
-    if (shorter := shortened(encoder, prompt, tools, room + pair.replaced)) is not None:
-        return replace(_asked(encoder, shorter, tools, pair), notes=(*pair.notes, "prompt_cut_by_message"))
+    if (shorter := shortened(encoder, pair, room)) is not None:
+        return replace(shorter, notes=(*pair.notes, "prompt_cut_by_message"))
     return replace(pair, prompt=pair.prompt[-room:], notes=(*pair.notes, "prompt_cut_by_token"))
 
 
-def _asked(encoder: ChatEncoder, prompt: Sequence[Message], tools: str, pair: EncodedPair) -> EncodedPair:
-    """Return a pair with the last messages of its prompt alone.
-
-    Its answers have the same ids in byte-level BPE, which cuts text into words first. Merges of other tokenizers may
-    reach further.
-    """
-    if not encoder.fast:
-        return encode_pair(encoder, prompt, *pair.sides, tools=tools)
-    ids = encoder.prompt(prompt, tools)
-    return replace(pair, prompt=ids[: len(ids) - pair.replaced])
-
-
-def shortened(encoder: ChatEncoder, prompt: Sequence[Message], tools: str, room: int) -> list[Message] | None:
+def shortened(encoder: ChatEncoder, pair: EncodedPair, room: int) -> EncodedPair | None:
     """Remove the oldest turns until the prompt has at most `room` tokens; None if it does not fit even then.
 
     An opening system message and the tools stay, and what is left begins with a user turn: a call and its results go
-    together.
+    together. The answers have the same ids in byte-level BPE, which cuts text into words first. Merges of other
+    tokenizers may reach further.
     """
+    prompt, tools = pair.example.prompt, pair.example.tools
     system = [message for message in prompt[:1] if message["role"] == "system"]
     for start in range(len(system) + 1, len(prompt)):
         if prompt[start]["role"] == "user":
-            shorter = [*system, *prompt[start:]]
-            if len(encoder.prompt(shorter, tools)) <= room:
-                return shorter
+            example = replace(pair.example, prompt=[*system, *prompt[start:]])
+            ids = encoder.prompt(example.prompt, tools)
+            if len(ids) - pair.replaced <= room:
+                if not encoder.fast:
+                    return encode_pair(encoder, example)
+                return replace(pair, prompt=ids[: len(ids) - pair.replaced], example=example)
     return None
 
 
@@ -127,24 +102,21 @@ def measure(example: PreferenceExample, encoder: ChatEncoder, *, max_length: int
     Raise Rejection for a pair that is too long, and for one whose answers have equal token ids: with `keep`, equal ids
     in the part that training at this length would see.
     """
-    tools = example.tools
-    pair = encode_pair(encoder, example.prompt, example.chosen, example.rejected, tools)
+    pair = encode_pair(encoder, example)
     lengths = Lengths(len(pair.prompt), len(pair.chosen.ids), len(pair.rejected.ids))
     if pair.chosen.scored == pair.rejected.scored:
         raise Rejection("zero_signal")
     if max_length is None or pair.longest <= max_length:
         return lengths
     if over_length == "keep":
-        cut = fit(encoder, example.prompt, pair, max_length=max_length, prompt_budget=max_length // 2, tools=tools)
+        cut = fit(encoder, pair, max_length=max_length, prompt_budget=max_length // 2)
         if cut.chosen.scored == cut.rejected.scored:
             raise Rejection("zero_signal")
         return lengths
     if over_length == "truncate":
         # the tokens at the end of the prompt that the answers replace do not count against it
-        budget = max_length - max(lengths.chosen, lengths.rejected) + pair.replaced
-        shorter = shortened(encoder, example.prompt, tools, budget)
-        cut = pair if shorter is None else _asked(encoder, shorter, tools, pair)
-        if shorter is not None and cut.longest <= max_length:
-            example.prompt = shorter
-            return Lengths(len(cut.prompt), len(cut.chosen.ids), len(cut.rejected.ids), CUT)
+        shorter = shortened(encoder, pair, max_length - max(lengths.chosen, lengths.rejected))
+        if shorter is not None and shorter.longest <= max_length:
+            example.prompt = shorter.example.prompt
+            return Lengths(len(shorter.prompt), len(shorter.chosen.ids), len(shorter.rejected.ids), CUT)
     raise Rejection("over_length")

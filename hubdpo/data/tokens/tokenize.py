@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from hubdpo.artefacts.formats.messages import Message
 from hubdpo.console import counted
-from hubdpo.data.pairs.example import Rejection
+from hubdpo.data.pairs.example import PreferenceExample, Rejection
 from hubdpo.data.pairs.extras import example_of
 from hubdpo.data.tokens.encoder import ChatEncoder
 from hubdpo.data.tokens.members import ANOTHER_BASE, NOT_SHOWN
@@ -105,8 +104,7 @@ class PairTokenizer(Account):
         bounds (start, stop, start, ...) of the spans of an answer that are not scored. `row` is its number, counted
         from `first`.
         """
-        some = (example_of(row) for row in examples)
-        pairs = (self.pair(each.prompt, each.chosen, each.rejected, each.tools) for each in some)
+        pairs = (self.pair(example_of(row)) for row in examples)
         return [
             {
                 "prompt_ids": pair.prompt,
@@ -120,19 +118,15 @@ class PairTokenizer(Account):
             if pair is not None
         ]
 
-    def pair(
-        self, prompt: list[Message], chosen: list[Message], rejected: list[Message], tools: str = ""
-    ) -> EncodedPair | None:
+    def pair(self, example: PreferenceExample) -> EncodedPair | None:
         """Encode one pair; None if it is dropped, which is counted under its reason in DROPPED."""
         self.counts["rows"] += 1
-        if self._encoder.spells_control(*prompt, *chosen, *rejected, tools=tools):
+        messages = (*example.prompt, *example.chosen, *example.rejected)
+        if self._encoder.spells_control(*messages, tools=example.tools):
             self.counts["special_text_kept_as_text"] += 1
         try:
-            whole = encode_pair(self._encoder, prompt, chosen, rejected, tools)
-            pair = fit(
-                self._encoder, prompt, whole, max_length=self._max_length, prompt_budget=self._prompt_budget,
-                tools=tools,
-            )  # fmt: skip
+            whole = encode_pair(self._encoder, example)
+            pair = fit(self._encoder, whole, max_length=self._max_length, prompt_budget=self._prompt_budget)
         except Rejection as rejection:
             self.counts[f"dropped_{rejection.reason}"] += 1
             return None
