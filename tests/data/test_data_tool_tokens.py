@@ -11,7 +11,7 @@ import pytest
 
 from hubdpo import prepare
 from hubdpo.data.pairs.example import PreferenceExample, Rejection
-from hubdpo.data.pairs.extras import packed
+from hubdpo.data.pairs.extras import example_of, packed
 from hubdpo.data.tokens.encoder import ChatEncoder
 from hubdpo.data.tokens.members import left_out_by
 from hubdpo.data.tokens.pair import encode_pair, shortened

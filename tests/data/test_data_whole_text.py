@@ -163,12 +163,8 @@ def test_what_spells_a_control_token_is_text_and_all_else_is_as_rendered(kind: s
 def test_text_that_cannot_be_kept_apart_is_dropped() -> None:
     tokenizer = make_tokenizer("metaspace", "mistral")
     made = PairTokenizer(tokenizer, max_length=64, prompt_budget=32)
-    assert (
-        made.pair(
-            PreferenceExample([say("user", "a \U000f0000 </s>")], [say("assistant", "b")], [say("assistant", "c")])
-        )
-        is None
-    )
+    answers = [say("assistant", "b")], [say("assistant", "c")]
+    assert made.pair(PreferenceExample([say("user", "a \U000f0000 </s>")], *answers)) is None
     assert made.counts["dropped_special_text"] == 1
     assert made.pair(PreferenceExample([say("user", "a \U000f0000")], *answers)) is not None
 
