@@ -55,22 +55,21 @@ class SourceOfRows:
 class Decision:
     """`verdict` has a code of VERDICTS for each pair, uint8 (rows,); `max_length` is the limit in tokens, if any.
 
-    `times` is how often each pair is written if it is kept, uint8 (rows,); None if each is written once.
+    `times` is how often each pair is written if it is kept, uint8 (rows,).
     """
 
     verdict: Verdicts
     max_length: int | None
-    times: npt.NDArray[np.uint8] | None = None
+    times: npt.NDArray[np.uint8]
 
     def kept(self, split: int) -> Rows:
         """Return the row numbers of a split, in order; a row that is written several times is there as often."""
         rows = np.flatnonzero(self.verdict == split)
-        return rows if self.times is None else np.repeat(rows, self.times[rows])
+        return np.repeat(rows, self.times[rows])
 
     def written(self, rows: slice) -> dict[str, int]:
         """Count the pairs of some rows that each split gets; a row that is written several times counts as often."""
-        times = None if self.times is None else self.times[rows]
-        counts = np.bincount(self.verdict[rows], times, minlength=len(SPLITS))
+        counts = np.bincount(self.verdict[rows], self.times[rows], minlength=len(SPLITS))
         return {split: int(count) for split, count in zip(SPLITS, counts, strict=False) if count}
 
 
@@ -146,14 +145,13 @@ def is_test(keys: Hashes, test_size: float | Shares, seed: int) -> Mask:
     return held_out
 
 
-def _weigh(keys: RowKeys, verdict: Verdicts, sources: SourceOfRows | None, seed: int) -> npt.NDArray[np.uint8] | None:
+def _weigh(keys: RowKeys, verdict: Verdicts, sources: SourceOfRows | None, seed: int) -> npt.NDArray[np.uint8]:
     """Return how often each pair is written; mark those that the weight of their source leaves out in `verdict`."""
-    if sources is None or all(source.weight == 1 for source in sources.sources):
-        return None
     written = np.ones(len(keys), np.uint8)
-    for number, source in enumerate(sources.sources):
-        rows = np.flatnonzero((verdict == TRAIN) & (sources.numbers == number))
-        written[rows] = times(keys["prompt"][rows], source.weight, seed)
+    for number, source in enumerate(sources.sources if sources else ()):
+        if sources and source.weight != 1:
+            rows = np.flatnonzero((verdict == TRAIN) & (sources.numbers == number))
+            written[rows] = times(keys["prompt"][rows], source.weight, seed)
     verdict[(verdict == TRAIN) & (written == 0)] = LEFT_OUT
     return written
 

@@ -162,7 +162,6 @@ def _sum_by_row(hashes: Hashes, column: MessageColumn) -> Hashes:
 
 
 def batch_digests(batch: PairBatch) -> list[Hashes]:
-    """Return the digests of the three columns of a batch."""
     return list(map(digests, batch.columns, by_column(batch.extras).values()))
 
 

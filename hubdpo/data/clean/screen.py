@@ -314,12 +314,9 @@ def _columns(reads: Reads, keys: tuple[str, ...]) -> dict[str, set[str]]:
 
 def _alike(rows: Sequence[Row]) -> dict[tuple[str, ...], list[int]]:
     """Group the indices of rows that have the same columns."""
-    keys = list(map(tuple, rows))
-    if len(set(keys)) == 1:
-        return {keys[0]: list(range(len(rows)))}
     groups: dict[tuple[str, ...], list[int]] = {}
-    for index, names in enumerate(keys):
-        groups.setdefault(names, []).append(index)
+    for index, row in enumerate(rows):
+        groups.setdefault(tuple(row), []).append(index)
     return groups
 
 

@@ -47,18 +47,24 @@ def read_calls(value: object) -> list[Any]:
     A call in OpenAI's form is returned as it is, and `{name, arguments}` put into that form. Raise Rejection for
     anything else.
     """
-    if isinstance(value, str):
-        value = _object_in(value)
-    calls = [_call(item) for item in (value if isinstance(value, list) else [value])]
+    calls = list(map(_call, _objects_in(value, UNREADABLE_CALL)))
     if not calls:
         raise Rejection(UNREADABLE_CALL)
     return calls
 
 
-def _call(item: object) -> Row:
-    call = _object_in(item) if isinstance(item, str) else item
-    if not isinstance(call, dict):
-        raise Rejection(UNREADABLE_CALL)
+def _objects_in(value: object, reason: str) -> list[Row]:
+    """Return the objects of a list, or the only one, of which each and the list may be text. Raise Rejection."""
+    held = _object_in(value) if isinstance(value, str) else value
+    items = held if isinstance(held, list) else [held]
+    read = (_object_in(item) if isinstance(item, str) else item for item in items)
+    found = [item for item in read if isinstance(item, dict)]
+    if len(found) < len(items):
+        raise Rejection(reason)
+    return found
+
+
+def _call(call: Row) -> Row:
     function = call.get("function")
     if isinstance(function, dict) and isinstance(function.get("name"), str):
         return call
@@ -81,8 +87,7 @@ def read_tools(value: object) -> str:
     """
     if not is_tools(value):
         return ""
-    held = _object_in(value) if isinstance(value, str) else value
-    return json_of([_tool(item) for item in (held if isinstance(held, list) else [held])])
+    return json_of(list(map(_tool, _objects_in(value, UNREADABLE_TOOLS))))
 
 
 def is_tools(value: object) -> bool:
@@ -100,10 +105,7 @@ def is_no_tools(value: object) -> bool:
     return not value or (isinstance(value, str) and value.strip() in NO_TOOLS)
 
 
-def _tool(item: object) -> Row:
-    tool = _object_in(item) if isinstance(item, str) else item
-    if not isinstance(tool, dict):
-        raise Rejection(UNREADABLE_TOOLS)
+def _tool(tool: Row) -> Row:
     if tool.get("type") is None and isinstance(tool.get("name"), str):
         return {"type": "function", "function": tool}
     if tool.get("type") is None and not isinstance(tool.get("function"), dict):

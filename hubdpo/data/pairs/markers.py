@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from hubdpo.artefacts.formats.messages import COLUMNS
 from hubdpo.data.pairs.extras import texts_in
 from hubdpo.data.pairs.message_column import MAY_BEGIN_SPACE, MAY_END_SPACE, Mask, MessageColumn, PairColumns
 
@@ -78,20 +79,19 @@ def kind_of(marker: str) -> str:
     return "speakers" if marker.endswith((":", "：")) and not marker.startswith("#") else "template"
 
 
-def count_markers(columns: PairColumns, extras: Sequence[str] = ()) -> MarkerCounts:
+def count_markers(columns: PairColumns, extras: Sequence[str]) -> MarkerCounts:
     """Count the pairs with markers in their texts, those of calls and reasoning included."""
-    prompt, chosen, rejected = columns
     beside = {row: texts_in(text) for row, text in enumerate(extras) if text}
-    # sets of (row, marker): a pair counts once for a marker, however often and in whichever answer it stands
     counts: MarkerCounts = Counter()
-    in_answers = markers(chosen, answers=True) | markers(rejected, answers=True)
-    in_answers |= _markers_beside({row: [*of["chosen"], *of["rejected"]] for row, of in beside.items()}, answers=True)
-    in_prompts = markers(prompt, answers=False)
-    in_prompts |= _markers_beside({row: of["prompt"] for row, of in beside.items()}, answers=False)
-    for side, found in (("prompts", in_prompts), ("answers", in_answers)):
-        if found:
-            counts.update((side, kind_of(marker), marker) for _, marker in found)
-            counts.update((side, kind, "") for _, kind in {(row, kind_of(marker)) for row, marker in found})
+    for side, names in (("prompts", COLUMNS[:1]), ("answers", COLUMNS[1:])):
+        answers = side == "answers"
+        texts = {row: [text for name in names for text in of[name]] for row, of in beside.items()}
+        # (row, marker): a pair counts once for a marker, however often and in whichever answer it stands
+        found = _markers_beside(texts, answers=answers)
+        for name in names:
+            found |= markers(getattr(columns, name), answers=answers)
+        counts.update((side, kind_of(marker), marker) for _, marker in found)
+        counts.update((side, kind, "") for _, kind in {(row, kind_of(marker)) for row, marker in found})
     if repeated := _count_repeated_prompts(columns):
         counts.update({("answers", "repeats", "prompt + answer"): repeated, ("answers", "repeats", ""): repeated})
     return counts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import groupby, islice
 
 from hubdpo.config import PrepareConfig
 from hubdpo.data.clean.screen import opened_row
@@ -53,14 +53,13 @@ def converters_of(config: PrepareConfig, files: Sequence[LookedAt]) -> list[str]
 
     Files of one source are looked at together. Raise DataError for a file that no converter reads.
     """
-    names: dict[int, str] = {}
-    sources = {file.pieces[0].file.described: file.described for file in files}
-    for index, described in sources.items():
-        own = [number for number, file in enumerate(files) if file.pieces[0].file.described == index]
+    sources = [list(some) for _, some in groupby(files, lambda file: file.pieces[0].file.described)]
+    names: list[str] = []
+    for some in sources:
+        described = some[0].described
         with in_item(config, described):
-            looks = [files[number].seen for number in own]
-            names |= zip(own, _converters(described, looks, alone=len(sources) == 1), strict=True)
-    return [names[number] for number in range(len(files))]
+            names += _converters(described, [file.seen for file in some], alone=len(sources) == 1)
+    return names
 
 
 def _converters(described: DescribedSource, looks: list[Look], *, alone: bool) -> list[str]:

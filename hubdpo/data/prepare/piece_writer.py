@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from itertools import groupby
 from typing import Self
 
 import numpy as np
@@ -89,7 +88,9 @@ class PieceWriter:
         self._rules, self._config = rules, rules.config
         self._encoder = encoder_of(rules.model) if rules.model is not None else None
         self._scan = rules.config.scan == "secrets"
-        self._collected: list[Pair | PairBatch] = []
+        self._batches: list[PairBatch] = []
+        self._pairs: list[Pair] = []
+        """Single pairs since the last of the batches."""
         self._dropped: list[tuple[int, bytes]] = []
         self._open = ExitStack()
 
@@ -118,11 +119,17 @@ class PieceWriter:
         """Take one pair. Raise Rejection if a check finds at once that it cannot be kept."""
         if self.checks_single_pairs and not self._rules.single:
             self._check(pair)
-        self._collected.append(pair)
+        self._pairs.append(pair)
 
     def add_batch(self, batch: PairBatch) -> None:
         """Take pairs that were converted together."""
-        self._collected.append(batch)
+        self._batch_pairs()
+        self._batches.append(batch)
+
+    def _batch_pairs(self) -> None:
+        if self._pairs:
+            self._batches.append(PairBatch.from_pairs(self._pairs, len(self._rules.keep)))
+            self._pairs = []
 
     def drop(self, line: int, reason: str, row: Row | None, detail: str = "") -> None:
         """Count a row or pair as dropped, and note where it is."""
@@ -134,16 +141,10 @@ class PieceWriter:
 
     def flush(self) -> None:
         """Clean and write what was collected, and the dropped rows in the order of their lines."""
-        if self._collected:
-            batches: list[PairBatch] = []
-            # neighbouring single pairs become one batch, so that the order of the lines is kept
-            for _, run in groupby(self._collected, type):
-                items = list(run)
-                pairs = [item for item in items if isinstance(item, Pair)]
-                batches += [item for item in items if isinstance(item, PairBatch)]
-                batches += [PairBatch.from_pairs(pairs, len(self._rules.keep))] if pairs else []
-            self._collected = []
-            batch = PairBatch.concat(batches)
+        self._batch_pairs()
+        if self._batches:
+            batch = PairBatch.concat(self._batches)
+            self._batches = []
             batch = batch if self._rules.single else self._cleaned(batch)
             if batch.lines:
                 self._write(batch)

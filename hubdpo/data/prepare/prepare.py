@@ -33,6 +33,8 @@ from hubdpo.data.clean.decide import SPLITS, decide
 from hubdpo.data.clean.keys import ROW_KEY
 from hubdpo.data.clean.near_duplicates import PERMUTATIONS
 from hubdpo.data.language import code_of
+from hubdpo.data.pairs.example import CHANGES
+from hubdpo.data.pairs.extras import KINDS
 from hubdpo.data.prepare.accounts import accounts_of, check_sources, make_funnel
 from hubdpo.data.prepare.convert_piece import Task, convert_piece
 from hubdpo.data.prepare.describe import describe_files
@@ -53,7 +55,7 @@ from hubdpo.data.prepare.rows_in_memory import RowSets, rows_in_memory, write_ro
 from hubdpo.data.prepare.rules import make_rules, pinned_model
 from hubdpo.data.prepare.shards import plan_shards
 from hubdpo.data.prepare.splits import plan_splits
-from hubdpo.data.prepare.statistics import count_changes, count_extras, shared_prompts, summary
+from hubdpo.data.prepare.statistics import count_bits, shared_prompts, summary
 from hubdpo.data.prepare.workers import engine_for
 from hubdpo.data.prepare.write_folder import write_folder
 from hubdpo.data.raw.message_trees import as_trees
@@ -159,7 +161,7 @@ def _prepare(
         near = gather(rounds, space, "near", np.dtype("<u4"), 2, PERMUTATIONS) if config.dedupe == "near" else None
         counts = [result.pairs for result in rounds.last]
         decision = decide(
-            keys, config, near=near, asked=plan.asked(keys, range(len(pieces)), counts) if plan.published else None,
+            keys, config, near=near, asked=plan.asked(keys, range(len(pieces)), counts),
             shares=plan.shares_of_rows(counts), sources=source_of_rows(described, pieces, counts),
         )  # fmt: skip
 
@@ -177,7 +179,7 @@ def _prepare(
             raise AssertionError(f"{shared} prompts are in both splits")
 
         # 6. Describe it in the manifest.
-        columns, extras = rules[0].columns(), count_extras(keys, rows)
+        columns, extras = rules[0].columns(), count_bits(keys["extras"], rows, KINDS)
         manifest = PrepareManifest(
             hubdpo_version=__version__,
             converter=", ".join(converters),
@@ -190,7 +192,7 @@ def _prepare(
             columns=columns,
             unused_columns=unused_columns(rounds, plan.columns, scan=config.scan == "secrets"),
             **text_markers(rounds),
-            changed=count_changes(keys, rows),
+            changed=dict(sorted(count_bits(keys["changes"], rows, CHANGES).items())),
             extras=extras,
             max_length=decision.max_length,
             splits={split: len(kept) for split, kept in rows.items()},

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from hubdpo.artefacts.folders import storage
 from hubdpo.artefacts.formats.messages import COLUMNS, OBJECTS, TOOLS
+from hubdpo.artefacts.manifests.manifest import FileEntry
 from hubdpo.data.clean.near_duplicates import Rows
 from hubdpo.data.pairs.example import PreferenceExample
 from hubdpo.data.pairs.extras import dumped, whole, with_extras
@@ -41,14 +42,6 @@ class ShardTask:
     path: str
     schema: pa.Schema
     parts: list[Part]
-
-
-@dataclass(frozen=True)
-class Written:
-    bytes: int
-    """Size in memory, as Arrow counts it."""
-    sha256: str
-    size: int
 
 
 def plan_shards(
@@ -83,8 +76,11 @@ def _parts(rows: Rows, first_rows: npt.NDArray[np.int64], pieces: list[tuple[str
             yield Part(pieces[piece][0], start, np.bincount(inside - start).astype(np.uint8).tobytes())
 
 
-def write_shard(task: ShardTask) -> Written:
-    """Write one Parquet file as `datasets` does: Snappy, page index, content-defined chunks, small row groups."""
+def write_shard(task: ShardTask) -> tuple[int, FileEntry]:
+    """Write one Parquet file as `datasets` does: Snappy, page index, content-defined chunks, small row groups.
+
+    The first value is its size in memory, as Arrow counts it.
+    """
     size = 0
     waiting: list[pa.RecordBatch] = []
     objects = task.schema.field(0).type == OBJECTS
@@ -104,7 +100,11 @@ def write_shard(task: ShardTask) -> Written:
         if waiting:
             writer.write_table(pa.Table.from_batches(waiting, task.schema), row_group_size=ROWS_PER_GROUP)
         writer.add_key_value_metadata({"content_defined_chunking": json.dumps(CHUNKING)})
-    return Written(size, storage.sha256(task.path), storage.size_of(task.path))
+    return size, entry_of(task.path)
+
+
+def entry_of(path: str) -> FileEntry:
+    return FileEntry(sha256=storage.sha256(path), size=storage.size_of(path))
 
 
 def _of_text(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:

@@ -35,24 +35,22 @@ ALL_DRAWN = DRAWN, DRAWN, DRAWN
 class SplitPlan:
     """The split that rows are given, by the one they were published in.
 
-    `tables` is uint8 (pieces, 3), with a code of `decide` for each code of `CODES`; it is None if all rows are drawn.
-    `columns` are those that told the split of some rows. `shares` are the shares of prompts to hold out, by piece; None
-    if all are that of `--test-size`.
+    `tables` is uint8 (pieces, 3), with a code of `decide` for each code of `CODES`. `columns` are those
+    that told the split of some rows. `shares` are the shares of prompts to hold out, by piece; None if all are that of
+    `--test-size`.
     """
 
-    tables: npt.NDArray[np.uint8] | None = None
-    columns: frozenset[str] = frozenset()
-    shares: Sequence[float] | None = None
+    tables: npt.NDArray[np.uint8]
+    columns: frozenset[str]
+    shares: Sequence[float] | None
 
     @property
     def published(self) -> bool:
         """Whether rows stay in their published split."""
-        return self.tables is not None
+        return bool(self.tables.any())
 
     def asked(self, keys: RowKeys, pieces: Sequence[int], counts: Iterable[int]) -> Asked:
         """Return the codes for the rows of some pieces, uint8 (rows,); `counts` are the rows of each."""
-        if self.tables is None:
-            return np.zeros(len(keys), np.uint8)
         asked: Asked = self.tables[np.repeat(pieces, list(counts)), keys["split"]]
         return asked
 
@@ -62,8 +60,6 @@ class SplitPlan:
 
     def names(self, piece: Piece, result: PieceResult) -> list[str]:
         """Return the splits in which rows of a piece stay."""
-        if self.tables is None:
-            return []
         asked = {int(self.tables[result.number, code]) for code in published_in(piece, result)}
         return [name for name, code in (("train", ASKED_TRAIN), ("test", ASKED_TEST)) if code in asked]
 
@@ -118,11 +114,7 @@ def plan_splits(
     }
     default = TEST_SIZE if config.test_size is None else config.test_size
     shares = [rule.source.split if isinstance(rule.source.split, float) else default for rule in rules]
-    return SplitPlan(
-        np.array(tables, np.uint8) if any(map(any, tables)) else None,
-        frozenset(columns),
-        shares if {*shares} != {default} else None,
-    )
+    return SplitPlan(np.array(tables, np.uint8), frozenset(columns), shares if {*shares} != {default} else None)
 
 
 def _heeds_published(

@@ -12,8 +12,6 @@ from hubdpo.artefacts.formats.messages import COLUMNS
 from hubdpo.data.clean.decide import total_tokens
 from hubdpo.data.clean.keys import RowKeys
 from hubdpo.data.clean.near_duplicates import Rows
-from hubdpo.data.pairs.example import CHANGES
-from hubdpo.data.pairs.extras import KINDS
 
 BINS = 24
 MOST_TURNS = 40
@@ -56,17 +54,8 @@ def shared_prompts(keys: RowKeys, splits: dict[str, Rows]) -> int:
     return len(together) - len(_distinct(together))
 
 
-def count_changes(keys: RowKeys, rows: dict[str, Rows]) -> dict[str, int]:
-    """Count the rows of all splits that were changed, by the names of CHANGES."""
-    return dict(sorted(_count_bits(keys["changes"], rows, CHANGES).items()))
-
-
-def count_extras(keys: RowKeys, rows: dict[str, Rows]) -> dict[str, int]:
-    """Count the rows of all splits that have more than text, by the names of KINDS."""
-    return _count_bits(keys["extras"], rows, KINDS)
-
-
-def _count_bits(flags: npt.NDArray[np.uint8], rows: dict[str, Rows], names: Sequence[str]) -> dict[str, int]:
+def count_bits(flags: npt.NDArray[np.uint8], rows: dict[str, Rows], names: Sequence[str]) -> dict[str, int]:
+    """Count the rows of all splits that have each bit, by the names of the bits from the lowest."""
     bits = [flags[kept] for kept in rows.values()]
     counts = {name: sum(int(np.count_nonzero(some & (1 << bit))) for some in bits) for bit, name in enumerate(names)}
     return {name: count for name, count in counts.items() if count}

@@ -14,7 +14,7 @@ from hubdpo.cards.render import template
 from hubdpo.data.language import named_languages, tell_languages, teller
 from hubdpo.data.prepare.folder import UNFINISHED
 from hubdpo.data.prepare.samples import choose_samples, draw_pairs
-from hubdpo.data.prepare.shards import ShardTask, write_shard
+from hubdpo.data.prepare.shards import ShardTask, entry_of, write_shard
 from hubdpo.data.prepare.workers import Engine
 
 
@@ -43,11 +43,11 @@ def write_folder(
         _write(space, name, picture)
     entries: dict[str, FileEntry] = {}
     split_bytes = dict.fromkeys(shards, 0)
-    for (split, task), written in zip(tasks, results, strict=True):
-        split_bytes[split] += written.bytes
-        entries[f"data/{task.path.rsplit('/', 1)[1]}"] = FileEntry(sha256=written.sha256, size=written.size)
+    for (split, task), (size, entry) in zip(tasks, results, strict=True):
+        split_bytes[split] += size
+        entries[f"data/{task.path.rsplit('/', 1)[1]}"] = entry
         storage.secure(task.path)
-    entries |= {name: _entry(space, name) for name in plots}
+    entries |= {name: entry_of(storage.join(space.new, name)) for name in plots}
     first = tasks[0][0]
     drawn = draw_pairs([task.path for split, task in tasks if split == first], int(manifest.config.get("seed", 0)))
     told = None if manifest.language else tell_languages(drawn, first)
@@ -69,8 +69,3 @@ def write_folder(
 def _write(space: Workspace, name: str, data: bytes) -> None:
     with storage.open_write(storage.join(space.new, name)) as stream:
         stream.write(data)
-
-
-def _entry(space: Workspace, name: str) -> FileEntry:
-    path = storage.join(space.new, name)
-    return FileEntry(sha256=storage.sha256(path), size=storage.size_of(path))
