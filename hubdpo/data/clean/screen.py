@@ -98,7 +98,6 @@ class Screen:
         return whole
 
     def _screen_alike(self, keys: tuple[str, ...], indices: list[int], whole: Screened, unused: Counter[str]) -> None:
-        """Screen the rows at these indices, which have the same columns."""
         rows = whole.rows
         systems = columns_called(keys, SYSTEM) if SYSTEM in self.reads else ()
         tools = columns_called(keys, TOOLS) if TOOLS in self.reads else ()
@@ -174,7 +173,6 @@ class Screen:
         return Written(texts) if texts is not None and written else value
 
     def _members(self, name: str, members: set[str], values: list[Any], unused: Counter[str]) -> None:
-        """Count the members of an object that are not read."""
         for member in sorted(members):
             held = [value.get(member) for value in values if isinstance(value, dict)]
             _count(unused, unread_members(f"{name}.{member}", held))

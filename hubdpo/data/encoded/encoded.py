@@ -90,7 +90,6 @@ def _made_in_cache(place: Path, make: Callable[[Path], EncodedSplit]) -> Encoded
 
 
 def _made(split: Split, encoding: Encoding, limit: int, num_proc: int | None, folder: Path) -> EncodedSplit:
-    """Encode into a new folder."""
     parts = list(parts_of(split, encoding, limit))
     encoder = encoder_of(encoding.model)  # before workers are forked, which then need not load it
     workers = min(num_proc or cores(), max(len(parts), 1))

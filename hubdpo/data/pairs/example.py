@@ -107,7 +107,6 @@ def expect(value: object, kind: type[T]) -> T:
 
 
 def is_number(value: object) -> bool:
-    """Return whether `number_of` accepts a value."""
     try:
         number_of(value)
     except Rejection:

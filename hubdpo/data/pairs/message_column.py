@@ -62,7 +62,6 @@ class MessageColumn:
 
     @classmethod
     def concat(cls, columns: Sequence[MessageColumn]) -> MessageColumn:
-        """Concatenate the rows of columns."""
         if len(columns) == 1:
             return columns[0]
         texts = [text for column in columns for text in column.texts]
@@ -108,7 +107,6 @@ class MessageColumn:
         ]
 
     def set_first(self, index: int, content: str) -> None:
-        """Replace the content of a row's first message."""
         message = int(self.ends[index])
         self.texts[message] = content
         self.utf8[message] = content.encode()

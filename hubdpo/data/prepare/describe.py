@@ -68,11 +68,11 @@ def describe_files(config: PrepareConfig, files: Sequence[LookedAt]) -> None:
     options = config.model_dump(exclude_unset=True, exclude=OF_SOURCE | OF_THE_RUN)
     lines = as_yaml(options)
     if len(items) == 1 and not config.sources:
-        lines += [f"source: {_in_yaml(items[0][0])}", *items[0][1].lines]
+        lines += [*as_yaml({"source": items[0][0]}), *items[0][1].lines]
     else:
         lines.append("sources:")
         for path, one in items:
-            lines += [f"- path: {_in_yaml(path)}", *(f"  {line}" for line in one.lines)]
+            lines += [f"- {as_yaml({'path': path})[0]}", *(f"  {line}" for line in one.lines)]
     text = "\n".join(lines)
     console.result(text, {**options, "sources": [{"path": path, **one.keys} for path, one in items]}, identifier=text)
 
@@ -181,7 +181,3 @@ def _said(messages: Sequence[Message]) -> str:
 
 def _cut(text: str) -> str:
     return f"{text[:LONGEST]}{'…' if len(text) > LONGEST else ''}"
-
-
-def _in_yaml(path: str) -> str:
-    return as_yaml({"path": path})[0].removeprefix("path: ")

@@ -47,7 +47,6 @@ class DescribedSource:
         return converter(self.columns) if self.columns is not None else CONVERTERS[name]
 
     def cut(self, file: RawFile, max_line_bytes: int) -> list[Piece]:
-        """Return the pieces of a file of the source."""
         columns = {place.column for place in self.columns.places} if self.columns is not None else set[str]()
         return cut(file, max_line_bytes=max_line_bytes, rows=self.source.rows, columns=columns)
 
@@ -106,7 +105,6 @@ def _of_options(config: PrepareConfig) -> SourceConfig:
 
 
 def _options(config: PrepareConfig, source: SourceConfig) -> ConvertOptions:
-    """Return the options that converters heed."""
     labels = parse_labels(config.labels) if config.labels is not None else source.meanings(normalize)
     return ConvertOptions(config.pairs, config.min_margin, config.score_field, labels)
 

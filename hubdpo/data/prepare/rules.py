@@ -43,6 +43,7 @@ MEANINGS = dict(zip(IDS, (
     "hash of the answer `rejected`, in either column",
 ), strict=True))  # fmt: skip
 """What the ids are that rows get where prompts may have several answers."""
+RENAME = "rename the column in the source, or leave "
 SOURCE = "source"
 """The column with the names of sources."""
 
@@ -119,24 +120,17 @@ def make_rules(
     columns = {column: None for file in files for column in file.seen.fields}
     _check_columns(config, pieces, columns)
     keep = [*config.keep, *(column for column in attribution if column in columns and column not in config.keep)]
-    if config.keep_scores:
-        if clash := [name for name in keep if name in SCORES]:
-            raise ConfigError(
-                f"`--keep {clash[0]}`: `--keep-scores` writes a column of this name", hint="leave one of them out"
-            )
-        keep += SCORES
     named = any(file.described.source.name is not None for file in files)
-    if named and SOURCE in keep:
-        raise ConfigError(
-            f"`--keep {SOURCE}`: the sources have names, so hubdpo writes a column of this name",
-            hint="rename the column in the source, or leave the names of the sources out",
-        )
     ids = any("pairs" in converter.options for converter in converters)
-    if ids and (clash := [name for name in keep if name in MEANINGS]):
-        raise ConfigError(
-            f"`--keep {clash[0]}`: prompts may have several answers here, so hubdpo writes a column of this name",
-            hint="rename the column in the source, or leave it out",
-        )
+    written = (
+        (SCORES if config.keep_scores else (), "`--keep-scores`", "leave one of them out"),
+        ((SOURCE,) if named else (), "the sources have names, so hubdpo", RENAME + "the names of the sources out"),
+        (MEANINGS if ids else (), "prompts may have several answers here, so hubdpo", RENAME + "it out"),
+    )
+    for columns_written, by, hint in written:
+        if clash := [name for name in keep if name in columns_written]:
+            raise ConfigError(f"`--keep {clash[0]}`: {by} writes a column of this name", hint=hint)
+    keep += SCORES if config.keep_scores else ()
     by_file = {}
     for file, converter in zip(files, converters, strict=True):
         source, how = file.described.source, file.described.how
@@ -237,7 +231,6 @@ def pinned_model(config: PrepareConfig) -> Model | None:
 
 
 def _warn_of_unused_options(config: PrepareConfig, files: Sequence[LookedAt], converters: Sequence[Converter]) -> None:
-    """Warn of options that no converter heeds."""
     options: set[str] = {option for converter in converters for option in converter.options}
     beside = any(
         screen_for(converter, file.described, []).compared_columns(tuple(file.seen.fields))

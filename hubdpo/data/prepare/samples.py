@@ -69,7 +69,6 @@ def choose_samples(drawn: Iterable[PreferenceExample]) -> tuple[list[PreferenceE
 
 
 def _unfit(example: PreferenceExample) -> str | None:
-    """Return why a pair is not shown, None if it may be."""
     messages = [*example.prompt, *example.chosen, *example.rejected]
     text = "\n".join([example.tools, *(value for message in messages for value in message.values())])
     if find_secrets(text):

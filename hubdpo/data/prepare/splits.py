@@ -170,7 +170,6 @@ def _own_table(piece: Piece, rule: Rules, told: set[tuple[int, str]]) -> Table |
 
 
 def _tells_apart(table: Table) -> bool:
-    """Whether the published split of a row matters."""
     return table[CODES["train"]] != table[CODES["test"]]
 
 

@@ -48,7 +48,6 @@ def summary(keys: RowKeys, rows: Rows) -> dict[str, object]:
 
 
 def shared_prompts(keys: RowKeys, splits: dict[str, Rows]) -> int:
-    """Count prompts that are in more than one split."""
     distinct = [_distinct(keys["prompt"][rows]) for rows in splits.values()]
     together = np.concatenate(distinct)
     return len(together) - len(_distinct(together))

@@ -49,7 +49,6 @@ ANSWERS_IN = 5.0
 
 
 def cores() -> int:
-    """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -201,7 +200,6 @@ class _Context:
         self.kill()
 
     def kill(self) -> None:
-        """Kill all processes, and wait until they are gone."""
         for process in self._started():
             process.kill()
         for process in self._started():

@@ -71,12 +71,10 @@ class Answer:
         return [token for start, stop in zip(edges[::2], edges[1::2], strict=True) for token in self.ids[start:stop]]
 
     def after(self, head: list[int]) -> Answer:
-        """Return the answer with ids before its own."""
         context = tuple((start + len(head), stop + len(head)) for start, stop in self.context)
         return replace(self, ids=head + self.ids, context=context)
 
     def cut(self, room: int) -> Answer:
-        """Return the first `room` ids."""
         context = tuple((start, min(stop, room)) for start, stop in self.context if start < room)
         return replace(self, ids=self.ids[:room], context=context)
 
@@ -187,7 +185,6 @@ class ChatEncoder:
 
     @functools.lru_cache(maxsize=MOST_SKELETONS)  # noqa: B019 (encoders live long)
     def _skeleton(self, prompt: tuple[str, ...], answer: tuple[str, ...] = ()) -> _Skeleton:
-        """Render a conversation of these roles."""
         with_slots = slots([*prompt, *answer])
         if not answer:
             return _Skeleton(self._parsed(self._template(with_slots, ask=True), MARK), [], [])
@@ -237,7 +234,6 @@ class ChatEncoder:
 
     @functools.cached_property
     def _left_out(self) -> frozenset[str]:
-        """What the chat template does not show of a conversation."""
         return left_out_by(self._template)
 
     def _shown(self, messages: Sequence[Message], tools: str) -> _Shown:
@@ -269,7 +265,6 @@ class ChatEncoder:
             raise Rejection("template_refuses") from problem
 
     def _encoded(self, rendered: str, shown: _Shown) -> list[int]:
-        """Encode the rendered text of a conversation."""
         if self._cuts:
             return self._filled(self._parsed(rendered, shown.mark), shown.spelt)
         return self._whole.ids_with(rendered, shown.mark, shown.spelt) if shown.spelt else self._whole.ids(rendered)
