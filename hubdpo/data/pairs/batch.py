@@ -120,20 +120,10 @@ def kept_values(row: Row, names: list[str]) -> list[str | None]:
 
 def kept_columns(rows: list[Row], names: list[str]) -> list[KeptColumn] | None:
     """Return the kept columns of many rows, or None if a value has no JSON form."""
-    columns: list[KeptColumn] = []
-    for name in names:
-        values: KeptColumn = [row.get(name) for row in rows]
-        kinds = set(map(type, values))  # one pass; most columns hold one type
-        try:
-            if kinds <= {int, list}:  # bool is not in kinds with int: type() tells them apart
-                columns.append(list(map(orjson.dumps, values)))
-            elif kinds == {str}:
-                columns.append(values)
-            else:
-                columns.append(list(map(_kept_text, values)))
-        except (Rejection, TypeError):
-            return None
-    return columns
+    try:
+        return [[_kept_text(row.get(name)) for row in rows] for name in names]
+    except Rejection:
+        return None
 
 
 def _kept_text(value: object) -> str | None:

@@ -125,9 +125,9 @@ class MessageColumn:
         return kept
 
     def to_arrow(self) -> pa.ListArray:
-        roles = _ROLES.take(_primitive(pa.int8(), self.role_codes))
+        roles = _ROLES.take(number_array(pa.int8(), self.role_codes))
         messages = pa.StructArray.from_arrays([roles, _strings(self.blob, self.sizes)], fields=_FIELDS)
-        return pa.ListArray.from_arrays(_primitive(pa.int32(), self.ends.astype(np.int32)), messages)
+        return pa.ListArray.from_arrays(number_array(pa.int32(), self.ends.astype(np.int32)), messages)
 
     def sum_by_row(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Sum values of messages, (messages, ...), to values of rows, (rows, ...); integers wrap around."""
@@ -216,7 +216,7 @@ def _strings(blob: bytes, sizes: npt.NDArray[np.int32], valid: pa.Buffer | None 
     return pa.StringArray.from_buffers(len(sizes), pa.py_buffer(offsets), pa.py_buffer(blob), valid)
 
 
-def _primitive(kind: pa.DataType, values: npt.NDArray[Any]) -> pa.Array:
+def number_array(kind: pa.DataType, values: npt.NDArray[Any]) -> pa.Array:
     return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(np.ascontiguousarray(values))])
 
 

@@ -129,7 +129,7 @@ def _members(item: Row) -> dict[str, Any]:
             members[known] = read_calls(value) if known == CALLS else value
         elif kind := media_of(name):
             raise NotText(kind, f"member `{name}` of a message")
-    if reasoning := first_of(item, REASONING, empty=False):
+    if reasoning := next(filter(None, map(item.get, REASONING)), None):
         if not isinstance(reasoning, str):
             raise Rejection("reasoning_content")
         members[REASONING_MEMBER] = reasoning
@@ -190,11 +190,9 @@ def words_of(name: str) -> tuple[str, ...]:
     return tuple(word.lower() for word in _WORD.findall(name))
 
 
-def first_of(item: Row, names: tuple[str, ...], *, empty: bool = True) -> Any:
-    """Return the first of these values that is not None; with `empty=False`, that is not empty either."""
+def first_of(item: Row, names: tuple[str, ...]) -> Any:
+    """Return the first of these values that is not None: 0 and False are values."""
     for name in names:
-        value = item.get(name)
-        # 0 and False are values
-        if value is not None and (empty or value not in ("", [], {})):
+        if (value := item.get(name)) is not None:
             return value
     return None

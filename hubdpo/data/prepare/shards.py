@@ -18,7 +18,7 @@ from hubdpo.artefacts.manifests.manifest import FileEntry
 from hubdpo.data.clean.near_duplicates import Rows
 from hubdpo.data.pairs.example import PreferenceExample
 from hubdpo.data.pairs.extras import dumped, whole, with_extras
-from hubdpo.data.pairs.message_column import mask_of, text_array
+from hubdpo.data.pairs.message_column import mask_of, number_array, text_array
 
 LEAST_SHARD, MOST_SHARD, SHARDS = 16 * 2**20, 512 * 2**20, 8
 """Least and most bytes of UTF-8 text in a shard, and how many shards a split has between these."""
@@ -131,7 +131,7 @@ def _objects(rows: list[list[str] | None]) -> pa.ListArray:
         OBJECTS.value_type, text_array([text for row in rows for text in row or ()])
     )
     nulls = mask_of([row is None for row in rows])
-    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), values, type=OBJECTS, mask=nulls)
+    return pa.ListArray.from_arrays(number_array(pa.int32(), ends), values, type=OBJECTS, mask=nulls)
 
 
 def _write_groups(writer: pq.ParquetWriter, waiting: list[pa.RecordBatch], schema: pa.Schema) -> list[pa.RecordBatch]:
@@ -159,6 +159,4 @@ def _taken(rows: pa.RecordBatch, times: npt.NDArray[np.uint8]) -> pa.RecordBatch
         return rows
     if times.max() == 1:
         return rows.filter(mask_of(times > 0))
-    # from a buffer: `pa.array` would import pandas
-    indices = np.repeat(np.arange(len(times)), times)
-    return rows.take(pa.Array.from_buffers(pa.int64(), len(indices), [None, pa.py_buffer(indices)]))
+    return rows.take(number_array(pa.int64(), np.repeat(np.arange(len(times)), times)))

@@ -34,8 +34,7 @@ def byte_pair_encoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[str], lis
 
     Control tokens (added with `special: true`) stay text; other added tokens, such as `<think>`, are one id each.
     """
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
+    if (backend := getattr(tokenizer, "backend_tokenizer", None)) is None:
         return None
     facts = json.loads(backend.to_str())
     normalizer, pattern = facts.get("normalizer"), pattern_of(facts.get("pre_tokenizer"))
@@ -70,11 +69,11 @@ def cuts_at_added_tokens(tokenizer: PreTrainedTokenizerBase) -> bool:
     tokenizers normalises, splits and encodes what stands between added tokens by itself. A `Metaspace` alone may look
     at where that is: `first` puts a blank before the beginning of the whole text.
     """
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
+    if (backend := getattr(tokenizer, "backend_tokenizer", None)) is None:
         return False
     facts = json.loads(backend.to_str())
-    steps = [facts.get("pre_tokenizer") or {}, *((facts.get("pre_tokenizer") or {}).get("pretokenizers") or [])]
+    first = facts.get("pre_tokenizer") or {}
+    steps = [first, *(first.get("pretokenizers") or [])]
     return all(step.get("prepend_scheme") != "first" for step in steps) and _stand_alone(facts)
 
 
