@@ -45,17 +45,14 @@ def signature(parts: Iterable[tuple[str, list[Message]]]) -> Signatures:
     """
     runs: list[bytes] = []
     for name, messages in parts:
-        words = _WORD.findall(" ".join(map(_said, messages)).casefold())
+        said = (f"{each['content']} {each[EXTRA]}" if EXTRA in each else each["content"] for each in messages)
+        words = _WORD.findall(" ".join(said).casefold())
         runs += [f"{name} {' '.join(words[i : i + 3])}".encode() for i in range(max(1, len(words) - 2))]
     # a copy shares the permutations, which would take longer to draw than to apply
     sketch = _empty_sketch().copy()
     sketch.update_batch(runs)
     hashes: Signatures = sketch.hashvalues.astype(np.uint32)  # datasketch holds 32-bit values in uint64
     return hashes
-
-
-def _said(message: Message) -> str:
-    return f"{message['content']} {message[EXTRA]}" if EXTRA in message else message["content"]
 
 
 def pair_signatures(example: PreferenceExample) -> Signatures:

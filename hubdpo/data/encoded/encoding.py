@@ -44,7 +44,9 @@ class Encoding:
     ) -> Encoding:  # fmt: skip
         """Encode with the tokenizer in `folder`, and with a `--chat-template` in place of its own."""
         kwargs = json.dumps(template_kwargs, sort_keys=True) if template_kwargs else None
-        model = Model(str(folder), digest=_tokenizer_digest(folder), template_kwargs=kwargs, template=template)
+        files = sorted({path for pattern in TOKENIZER_PATTERNS for path in folder.glob(pattern) if path.is_file()})
+        digest = fingerprint({path.relative_to(folder).as_posix(): sha256_file(path) for path in files})
+        model = Model(str(folder), digest=digest, template_kwargs=kwargs, template=template)
         return cls(model, max_length, prompt_budget)
 
     def key(self, split: Split, limit: int) -> str:
@@ -68,11 +70,6 @@ def _code() -> dict[str, str]:
     hashed = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
     versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
     return {"hubdpo": __version__, "sources": hashed, "python": platform.python_version(), **versions}
-
-
-def _tokenizer_digest(folder: Path) -> str:
-    files = sorted({path for pattern in TOKENIZER_PATTERNS for path in folder.glob(pattern) if path.is_file()})
-    return fingerprint({path.relative_to(folder).as_posix(): sha256_file(path) for path in files})
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from hubdpo.artefacts.formats.messages import COLUMNS
 from hubdpo.data.pairs.extras import texts_in
-from hubdpo.data.pairs.message_column import MAY_BEGIN_SPACE, MAY_END_SPACE, Mask, MessageColumn, PairColumns
+from hubdpo.data.pairs.message_column import MAY_BEGIN_SPACE, MAY_END_SPACE, MessageColumn, PairColumns, edge_bytes
 
 Offsets = npt.NDArray[np.int64]
 MarkerCounts = Counter[tuple[str, str, str]]
@@ -57,15 +57,11 @@ _SHORTEST = 10
 """Characters of the shortest prompt that two answers do not repeat by chance."""
 
 
-def _edge_bytes(*texts: str, edge: int) -> Mask:
-    return np.isin(np.arange(256), [text.encode()[edge] for text in texts])
-
-
 # bool (256,): whether a byte may be the first, or the last, of a text with a marker there
-_MAY_BEGIN = MAY_BEGIN_SPACE | _edge_bytes("#", "B", "<", "U", "H", "用", "人", edge=0)
-_MAY_BEGIN_ANSWER = MAY_BEGIN_SPACE | _edge_bytes("#", "<", "A", "助", "机", edge=0)
-_MAY_END = MAY_END_SPACE | _edge_bytes(":", ">", "r", "e", "t", "：", edge=-1)
-_MAY_END_ANSWER = MAY_END_SPACE | _edge_bytes(">", edge=-1)
+_MAY_BEGIN = MAY_BEGIN_SPACE | edge_bytes("#B<UH用人", 0)
+_MAY_BEGIN_ANSWER = MAY_BEGIN_SPACE | edge_bytes("#<A助机", 0)
+_MAY_END = MAY_END_SPACE | edge_bytes(":>ret：", -1)
+_MAY_END_ANSWER = MAY_END_SPACE | edge_bytes(">", -1)
 _MEDIA = re.compile(r"image|img|picture|vision|video|audio|data:", re.IGNORECASE)
 _TOOLS = re.compile(r"tool|function|python_tag", re.IGNORECASE)
 

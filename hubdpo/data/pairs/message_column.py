@@ -20,9 +20,14 @@ UNKNOWN = len(ROLES)
 """The role code of every role that is not in ROLES."""
 SPACES = tuple(chr(code) for code in range(0x3001) if chr(code).isspace())
 """All white space that `str.strip` and `\\s` know."""
-MAY_BEGIN_SPACE, MAY_END_SPACE = (
-    np.isin(np.arange(256), [space.encode()[edge] for space in SPACES]) for edge in (0, -1)
-)
+
+
+def edge_bytes(texts: Sequence[str], edge: int) -> Mask:
+    """Return bool (256,): whether a byte is at this edge, 0 or -1, of one of the texts."""
+    return np.isin(np.arange(256), [text.encode()[edge] for text in texts])
+
+
+MAY_BEGIN_SPACE, MAY_END_SPACE = (edge_bytes(SPACES, edge) for edge in (0, -1))
 """bool (256,): whether a byte may be the first, or the last, of a white space character in UTF-8.
 
 A check of the first or last byte of many texts must not miss white space that the exact check would find.

@@ -53,12 +53,14 @@ class DescribedSource:
 
 def described_sources(config: PrepareConfig) -> list[DescribedSource]:
     """Compile `sources`, or the one description that the options give all paths. Raise ConfigError."""
-    sources = config.sources or [_of_options(config)]
     mapping = parse_map(config.map) if config.map is not None else None
-    return [
-        DescribedSource(source, Columns.of(source) if source.names_columns else None, _options(config, source), mapping)
-        for source in sources
-    ]
+    described = []
+    for source in config.sources or [_of_options(config)]:
+        labels = parse_labels(config.labels) if config.labels is not None else source.meanings(normalize)
+        how = ConvertOptions(config.pairs, config.min_margin, config.score_field, labels)
+        columns = Columns.of(source) if source.names_columns else None
+        described.append(DescribedSource(source, columns, how, mapping))
+    return described
 
 
 def check_converters(config: PrepareConfig, described: Sequence[DescribedSource]) -> None:
@@ -102,11 +104,6 @@ def _of_options(config: PrepareConfig) -> SourceConfig:
     values |= columns_of_map(config.map) if config.map is not None else {}
     named = config.converter if config.converter != NAME else None
     return SourceConfig.model_construct(**values, path=config.source, converter=named)
-
-
-def _options(config: PrepareConfig, source: SourceConfig) -> ConvertOptions:
-    labels = parse_labels(config.labels) if config.labels is not None else source.meanings(normalize)
-    return ConvertOptions(config.pairs, config.min_margin, config.score_field, labels)
 
 
 @contextmanager

@@ -150,21 +150,17 @@ def _same_prompt(keys: RowKeys, test: npt.NDArray[np.bool_]) -> Iterator[list[in
 
 def _distinct(keys: RowKeys, group: list[int], dropped: dict[int, str]) -> list[int]:
     """Return the first row of each answer; drop repeats, and every row of an answer that has several scores."""
-    scores: dict[int, set[float]] = {}
-    for row in group:
-        scores.setdefault(int(keys["prompt"][row]), set()).add(float(keys["score"][row]))
-    seen: set[int] = set()
-    rows = []
-    for row in group:
-        answer = int(keys["prompt"][row])
-        if len(scores[answer]) > 1:
-            dropped[row] = "contradiction"
-        elif answer in seen:
-            dropped[row] = "duplicate_row"
+    rows_of: dict[int, list[int]] = {}
+    for row, answer in zip(group, keys["prompt"][group].tolist(), strict=True):
+        rows_of.setdefault(answer, []).append(row)
+    distinct = []
+    for first, *others in rows_of.values():
+        if len(set(keys["score"][[first, *others]].tolist())) > 1:
+            dropped.update(dict.fromkeys([first, *others], "contradiction"))
         else:
-            seen.add(answer)
-            rows.append(row)
-    return rows
+            distinct.append(first)
+            dropped.update(dict.fromkeys(others, "duplicate_row"))
+    return distinct
 
 
 def _choose(

@@ -40,7 +40,6 @@ class PieceResult:
     single_answers: int = 0
     """Rows with one answer, which the second round pairs up."""
     pairs: int = 0
-    """Pairs written."""
     dropped: Counter[str] = field(default_factory=Counter)
     secrets: Counter[str] = field(default_factory=Counter)
     repaired: Counter[str] = field(default_factory=Counter)

@@ -55,7 +55,6 @@ class Rules:
     converter: str
     config: PrepareConfig
     source: SourceConfig
-    """The description of the rows."""
     how: ConvertOptions
     convert: Convert
     convert_plain: Convert
@@ -63,11 +62,8 @@ class Rules:
     convert_many: ConvertMany | None
     """Converts many plain rows at once, if the converter can."""
     screen: Screen
-    """Checks raw rows before they are converted."""
     keep: list[str]
-    """Columns to keep, as text."""
     model: Model | None
-    """The model whose tokenizer counts."""
     single: bool
     """Whether a row has one answer; `pair_single_answers` then makes the pairs."""
     labelled: bool

@@ -92,7 +92,9 @@ def write_shard(task: ShardTask) -> tuple[int, FileEntry]:
         ) as writer,
     ):  # fmt: skip
         for scratch in _batches(task):
-            batch = (_with_objects if objects else _of_text)(scratch, task.schema)
+            # of text alone there are no extras to put into the messages
+            columns = _with_objects(scratch, task.schema) if objects else scratch.columns[: len(COLUMNS)]
+            batch = pa.RecordBatch.from_arrays([*columns, *scratch.columns[len(COLUMNS) + 1 :]], schema=task.schema)
             size += batch.nbytes
             waiting.append(batch)
             if sum(part.num_rows for part in waiting) >= ROWS_PER_WRITE:
@@ -107,21 +109,15 @@ def entry_of(path: str) -> FileEntry:
     return FileEntry(sha256=storage.sha256(path), size=storage.size_of(path))
 
 
-def _of_text(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """Leave out the extras, of which there are none."""
-    messages, texts = batch.columns[: len(COLUMNS)], batch.columns[len(COLUMNS) + 1 :]
-    return pa.RecordBatch.from_arrays([*messages, *texts], schema=schema)
-
-
-def _with_objects(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """Put the extras into the messages, and make JSON objects of these."""
+def _with_objects(batch: pa.RecordBatch, schema: pa.Schema) -> list[pa.Array]:
+    """Return the columns of messages as JSON objects with their extras, and that of tools if there are any."""
     read = [column.to_pylist() for column in batch.columns[: len(COLUMNS) + 1]]
     examples = [with_extras(PreferenceExample(*row), extras) for *row, extras in zip(*read, strict=True)]
     arrays = [_objects([list(map(dumped, map(whole, getattr(e, name)))) for e in examples]) for name in COLUMNS]
     if TOOLS in schema.names:
         tools = [orjson.loads(e.tools) if e.tools else None for e in examples]
         arrays.append(_objects([some and list(map(dumped, some)) for some in tools]))
-    return pa.RecordBatch.from_arrays([*arrays, *batch.columns[len(COLUMNS) + 1 :]], schema=schema)
+    return arrays
 
 
 def _objects(rows: list[list[str] | None]) -> pa.ListArray:

@@ -241,8 +241,18 @@ class RayEngine:
             ) from None
         self._ray: Any = ray
         self._own = not ray.is_initialized()
-        if self._own:
-            self._start(os.environ.get("RAY_ADDRESS"), workers)
+        if not self._own:
+            return
+        if address := os.environ.get("RAY_ADDRESS"):
+            console.info(
+                "the machines of a cluster must all see the sources and the output: give addresses, such as s3://"
+            )
+            _reach(address)
+        try:
+            # the address of a cluster comes from RAY_ADDRESS, as Ray documents; without one it starts on this machine
+            ray.init(log_to_driver=False, include_dashboard=False, num_cpus=None if address else workers)
+        except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as problem:
+            raise ConfigError(f"Ray cannot start: {first_line(problem)}", hint="--engine local") from None
 
     def map(self, function: Callable[[In], Out], tasks: Sequence[In]) -> Iterator[Out]:
         ahead = AHEAD * max(int(self._ray.cluster_resources().get("CPU", 1)), 1)
@@ -254,18 +264,6 @@ class RayEngine:
     def stop(self, *, failed: bool) -> None:
         if self._own:
             self._ray.shutdown()
-
-    def _start(self, address: str | None, workers: int | None) -> None:
-        if address:
-            console.info(
-                "the machines of a cluster must all see the sources and the output: give addresses, such as s3://"
-            )
-            _reach(address)
-        try:
-            # the address of a cluster comes from RAY_ADDRESS, as Ray documents; without one it starts on this machine
-            self._ray.init(log_to_driver=False, include_dashboard=False, num_cpus=None if address else workers)
-        except (OSError, RuntimeError, ValueError, self._ray.exceptions.RayError) as problem:
-            raise ConfigError(f"Ray cannot start: {first_line(problem)}", hint="--engine local") from None
 
     def _result(self, reference: Any) -> Any:
         try:

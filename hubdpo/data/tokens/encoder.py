@@ -334,8 +334,6 @@ def _roles(messages: Sequence[Message]) -> tuple[str, ...]:
     return tuple([message["role"] for message in messages])
 
 
-def _alike(first: Sequence[int], second: Sequence[int]) -> int:
-    """Return the length of the common prefix of two sequences."""
-    if list(second[: len(first)]) == list(first):
-        return len(first)
-    return next((i for i, (one, other) in enumerate(zip(first, second, strict=False)) if one != other), len(second))
+def _alike(first: list[int], second: list[int]) -> int:
+    """Return how many ids two lists have in common at the beginning."""
+    return len(os.path.commonprefix([first, second]))

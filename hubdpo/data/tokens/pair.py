@@ -59,21 +59,15 @@ def fit(encoder: ChatEncoder, pair: EncodedPair, *, max_length: int, prompt_budg
     """
     if pair.longest <= max_length:
         return pair
-    longest = pair.longest - len(pair.prompt)
-    pair = _cut_prompt(encoder, pair, max(prompt_budget, max_length - longest))
+    room = max(prompt_budget, max_length - (pair.longest - len(pair.prompt)))
+    if len(pair.prompt) > room:
+        shorter = shortened(encoder, pair, room)
+        note = "prompt_cut_by_message" if shorter else "prompt_cut_by_token"
+        pair = replace(shorter or replace(pair, prompt=pair.prompt[-room:]), notes=(*pair.notes, note))
     room = max_length - len(pair.prompt)
     if pair.longest > max_length:
         pair = replace(pair, notes=(*pair.notes, "response_cut"))
     return replace(pair, chosen=pair.chosen.cut(room), rejected=pair.rejected.cut(room))
-
-
-def _cut_prompt(encoder: ChatEncoder, pair: EncodedPair, room: int) -> EncodedPair:
-    """Return the pair with at most `room` ids of its prompt, and a note of what was cut."""
-    if len(pair.prompt) <= room:
-        return pair
-    if (shorter := shortened(encoder, pair, room)) is not None:
-        return replace(shorter, notes=(*pair.notes, "prompt_cut_by_message"))
-    return replace(pair, prompt=pair.prompt[-room:], notes=(*pair.notes, "prompt_cut_by_token"))
 
 
 def shortened(encoder: ChatEncoder, pair: EncodedPair, room: int) -> EncodedPair | None:
