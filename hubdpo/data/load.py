@@ -131,10 +131,7 @@ def _split(folder: Path, manifest: PrepareManifest, name: str) -> Split:
 
 
 def look_at_dataset(ref: str, *, trains: bool = True) -> tuple[PrepareManifest, str]:
-    """Return the manifest of a dataset and its name with the commit, without reading or downloading anything else.
-
-    Raises what `load_preferences` raises, except for errors in the data.
-    """
+    """Return the manifest of a dataset and its name with the commit; read no rows. Raise as `load_preferences` does."""
     snapshot, folder = _fetched(ref, only=[PREPARE_FILE])
     manifest = PrepareManifest.read(folder / PREPARE_FILE)
     ref = f"{snapshot.name}@{snapshot.commit}" if snapshot.commit else ref
@@ -144,11 +141,7 @@ def look_at_dataset(ref: str, *, trains: bool = True) -> tuple[PrepareManifest, 
 
 
 def _fetched(ref: str, revision: str | None = None, only: list[str] | None = None) -> tuple[Snapshot, Path]:
-    """Open a dataset, a folder or a repo, and fetch its files.
-
-    Raise ArtefactError for a folder that does not exist, and, with the command that makes a dataset of it, for anything
-    else than a dataset.
-    """
+    """Fetch a dataset. Raise ArtefactError for anything else, with the command that makes a dataset of it."""
     check_named(ref, ("dataset",))
     snapshot = open_snapshot(ref, revision, repo_type=None if Path(ref).is_dir() else "dataset")
     folder = snapshot.fetch(only)

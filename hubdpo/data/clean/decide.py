@@ -53,10 +53,7 @@ class SourceOfRows:
 
 @dataclass(frozen=True)
 class Decision:
-    """`verdict` has a code of VERDICTS for each pair, uint8 (rows,); `max_length` is the limit in tokens, if any.
-
-    `times` is how often each pair is written if it is kept, uint8 (rows,).
-    """
+    """A code of VERDICTS and how often it is written for each pair, uint8 (rows,); and the limit in tokens, if any."""
 
     verdict: Verdicts
     max_length: int | None
@@ -137,10 +134,7 @@ def _test_rows(split_keys: Hashes, asked: Asked, shares: Shares | None, config: 
 
 
 def is_test(keys: Hashes, test_size: float | Shares, seed: int) -> Mask:
-    """Return bool (rows,): whether the prompt with this hash is held out. The share tends to `test_size`.
-
-    The hash alone decides, so no prompt is in both splits, and adding data moves no row.
-    """
+    """Return bool (rows,): whether a prompt is held out. Its hash alone decides, so adding data moves no row."""
     held_out: Mask = uniform(keys, seed) < test_size
     return held_out
 
@@ -157,10 +151,7 @@ def _weigh(keys: RowKeys, verdict: Verdicts, sources: SourceOfRows | None, seed:
 
 
 def beyond(keys: RowKeys, most: int, seed: int) -> Rows:
-    """Return the indices of the pairs to drop, so that `most` are left. The order of the pairs does not matter.
-
-    The pairs of a prompt stay together, but for one prompt.
-    """
+    """Return the indices of the pairs to drop so that `most` are left: whole prompts but for one, in any order."""
     order = np.lexsort((keys["flipped"], keys["high"], keys["low"], draws(keys["prompt"], seed, FOR_ROWS)))
     return order[most:]
 
@@ -196,10 +187,7 @@ def _equal_candidates(low: Hashes) -> Iterator[Rows]:
 
 
 def _drop_repeats(keys: RowKeys, rows: Rows, late: Mask, verdict: Verdicts, config: PrepareConfig) -> None:
-    """Mark contradictions, and all but the first of equal pairs, in `verdict`.
-
-    `keys` are the keys of `rows`, (rows,); those marked in `late`, bool (rows,), come after the others.
-    """
+    """Mark contradictions, and all but the first of equal pairs; `late` rows, bool (rows,), come after others."""
     if not len(keys):
         return
     # by pair, then by which answer was chosen, then test rows first, then in the order of the input

@@ -75,10 +75,7 @@ def uniform(keys: Hashes, seed: int, purpose: int = 0) -> npt.NDArray[np.float64
 
 _POSITIONS = 1024
 _FACTORS = mix(np.arange(1, _POSITIONS * 8 + 1, dtype=np.uint64)) | np.uint64(1)
-"""Multiplier of a message's hash by position and role code, at `position % _POSITIONS * 8 + role`.
-
-Odd, so that multiplication modulo 2**64 keeps every bit of the hash.
-"""
+"""Multiplier of a message's hash, at `position % _POSITIONS * 8 + role`: odd, which keeps every bit modulo 2**64."""
 _FIRST, _SECOND = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD1B54A32D192ED03)
 
 Extras = Mapping[int, bytes]
@@ -105,10 +102,7 @@ def ids(hashes: Hashes) -> KeptColumn:
 
 
 def pair_digests(prompts: Hashes, chosen: Hashes, rejected: Hashes) -> tuple[Hashes, npt.NDArray[np.bool_]]:
-    """Combine the digests of the three columns, uint64 (rows, 2) each, whichever of the answers is chosen.
-
-    The second value, bool (rows,), marks the rows that have the larger digest as `chosen`.
-    """
+    """Return the digest of each pair, whichever answer is chosen, and whether the chosen one has the larger."""
     # compare the 128-bit digests: high words first, low words on a tie
     flipped = (chosen[:, 0] > rejected[:, 0]) | ((chosen[:, 0] == rejected[:, 0]) & (chosen[:, 1] > rejected[:, 1]))
     swap = flipped[:, None]
@@ -130,10 +124,7 @@ def folded_keys(column: MessageColumn, fold: Callable[[list[str], list[bytes]], 
 
 
 def fold(texts: list[str], utf8: list[bytes]) -> list[bytes]:
-    """Return bytes that are equal for texts that differ only in white space, ASCII case or Unicode form (NFKC).
-
-    `utf8` holds the same texts encoded; for ASCII texts no encoding is repeated.
-    """
+    """Return bytes that are equal for texts that differ only in white space, ASCII case or Unicode form (NFKC)."""
     if not all(map(str.isascii, texts)):
         utf8 = [
             encoded

@@ -124,10 +124,7 @@ def clean(example: PreferenceExample) -> int:
 
 
 def _stripped(answer: list[Message]) -> list[Message]:
-    """Return the answer without leading newlines.
-
-    They would merge with those that the chat template writes, and change the token before the answer.
-    """
+    """Return the answer without leading newlines, which would merge with those that the chat template writes."""
     first, *others = answer
     newlines = _LEADING_NEWLINES.match(first["content"])
     return [{**first, "content": first["content"][newlines.end() :]}, *others] if newlines else answer
@@ -178,8 +175,7 @@ def _is_empty(message: Message) -> bool:
 def redact_credentials(example: PreferenceExample, kept: list[str | None]) -> Counter[str]:
     """Replace each credential in `example` and `kept` by its kind, in place, and count them by kind.
 
-    Those in calls and tools are found in each text of their JSON, so that what is left is JSON; then in all of it, for
-    some are told by the name of the member that holds them.
+    Those in calls and tools are found in each text, so that JSON stays JSON; then in all: names of members tell some.
     """
     found: Counter[str] = Counter()
 

@@ -42,11 +42,7 @@ def call_member(words: tuple[str, ...]) -> str | None:
 
 
 def read_calls(value: object) -> list[Any]:
-    """Return a list of calls; also from one call, and from the JSON of either.
-
-    A call in OpenAI's form is returned as it is, and `{name, arguments}` put into that form. Raise Rejection for
-    anything else.
-    """
+    """Return calls in OpenAI's form, from a list, a call, or the JSON of either, also of `{name, arguments}`."""
     calls = list(map(_call, _objects_in(value, UNREADABLE_CALL)))
     if not calls:
         raise Rejection(UNREADABLE_CALL)

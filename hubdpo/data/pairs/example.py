@@ -81,10 +81,7 @@ Converted = PreferenceExample | ScoredAnswer | Iterable[PreferenceExample | Reje
 
 
 def number_of(value: Any) -> float:
-    """Return a finite number, also from text such as `1.0`, ` 1 ` or `1,5`.
-
-    Raise Rejection for anything else, including booleans.
-    """
+    """Return a finite number, also from text such as `1.0` or `1,5`. Raise Rejection, for booleans as well."""
     if value is None:
         raise Rejection("missing_field")
     if isinstance(value, str) and _DECIMAL_COMMA.fullmatch(value):

@@ -28,10 +28,7 @@ def edge_bytes(texts: Sequence[str], edge: int) -> Mask:
 
 
 MAY_BEGIN_SPACE, MAY_END_SPACE = (edge_bytes(SPACES, edge) for edge in (0, -1))
-"""bool (256,): whether a byte may be the first, or the last, of a white space character in UTF-8.
-
-A check of the first or last byte of many texts must not miss white space that the exact check would find.
-"""
+"""Whether a byte may be the first, or the last, of a white space character in UTF-8."""
 _FIELDS = list(MESSAGES.value_type)
 
 

@@ -77,10 +77,7 @@ def _parts(rows: Rows, first_rows: npt.NDArray[np.int64], pieces: list[tuple[str
 
 
 def write_shard(task: ShardTask) -> tuple[int, FileEntry]:
-    """Write one Parquet file as `datasets` does: Snappy, page index, content-defined chunks, small row groups.
-
-    The first value is its size in memory, as Arrow counts it.
-    """
+    """Write one Parquet file as `datasets` does; return its size in memory, as Arrow counts it, and its entry."""
     size = 0
     waiting: list[pa.RecordBatch] = []
     objects = task.schema.field(0).type == OBJECTS

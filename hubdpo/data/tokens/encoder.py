@@ -270,10 +270,7 @@ class ChatEncoder:
         return self._whole.ids_with(rendered, shown.mark, shown.spelt) if shown.spelt else self._whole.ids(rendered)
 
     def _parsed(self, rendered: str, mark: str) -> list[_Piece]:
-        """Split rendered text at control tokens, and encode the stretches that hold no slot.
-
-        A text that is encoded as a whole is one stretch.
-        """
+        """Split rendered text at control tokens, if that is allowed, and encode the stretches that hold no slot."""
         pieces: list[_Piece] = []
         constant: list[int] = []
         at = 0

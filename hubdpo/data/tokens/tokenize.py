@@ -45,10 +45,7 @@ DROPPED = {
 
 
 def scored_places(row: Mapping[str, Any], side: str) -> list[int]:
-    """Return the positions, from the beginning of the sequence, of the ids of `chosen` or `rejected` that are scored.
-
-    `row` is a row of `PairTokenizer.rows`, or one of TokenRows.
-    """
+    """Return the positions in the sequence of the ids of one side that are scored, for a row of TokenRows."""
     first, context = len(row["prompt_ids"]), list(map(int, row.get(f"{side}_context", ())))
     edges = [0, *context, len(row[f"{side}_ids"])]
     return [
@@ -85,8 +82,7 @@ class Account:
 class PairTokenizer(Account):
     """Encode pairs into at most `max_length` tokens each, and account for every row.
 
-    It encodes with the ChatEncoder of `hubdpo prepare`, so lengths mean the same in both stages. See
-    hubdpo.data.tokens.pair.fit for how a pair is cut. Text that spells a control token (`<|im_end|>`) stays text.
+    It encodes with the ChatEncoder of `hubdpo prepare`, so lengths mean the same in both stages. `fit` cuts pairs.
     """
 
     def __init__(
