@@ -59,7 +59,7 @@ def describe_files(config: PrepareConfig, files: Sequence[LookedAt]) -> None:
     for file in files:
         try:
             (name,) = converters_of(config, [file])
-            found.append(_found(file, name, _keys(file, name)))
+            found.append(_found(file, name))
         except DataError as problem:
             console.warn(problem.message)
             console.hint(FILL_IN if file.seen.fields and not file.seen.fitting else problem.hint or FILL_IN)
@@ -81,27 +81,25 @@ def report_detected(files: Sequence[LookedAt], formats: Sequence[str]) -> None:
     """Show how the rows of detected formats are read: each description once, if there are several with a file."""
     if console.output.is_quiet:
         return
-    shown: list[tuple[Keys, LookedAt, str]] = []
+    shown: list[Found] = []
     for file, name in zip(files, formats, strict=True):
         if file.described.columns is None and file.described.source.converter is None and file.rows:
-            keys = _keys(file, name)
-            if all(keys != other for other, *_ in shown):
-                shown.append((keys, file, name))
-    for keys, file, name in shown:
-        place = [f"{file.seen.name}:"] if len(shown) > 1 else []
-        console.show(*place, *(f"  {line}" for line in _found(file, name, keys).lines))
+            found = _found(file, name)
+            if all(found.keys != other.keys for other in shown):
+                shown.append(found)
+    for found in shown:
+        place = [f"{found.file.seen.name}:"] if len(shown) > 1 else []
+        console.show(*place, *(f"  {line}" for line in found.lines))
 
 
-def _keys(file: LookedAt, name: str) -> Keys:
+def _found(file: LookedAt, name: str) -> Found:
     """Return the description of a file that the converter `name` reads: the one given, or else what was detected."""
-    source = file.described.source
+    source, how = file.described.source, file.described.how
     if file.described.columns is not None or source.converter is not None:
-        return plain_keys(source.model_dump(exclude_defaults=True, exclude={"path"}))
-    return describe(name, file.seen.examples, file.described.how)
-
-
-def _found(file: LookedAt, name: str, keys: Keys) -> Found:
-    convert = file.described.converter(name).bind(file.described.how)
+        keys = plain_keys(source.model_dump(exclude_defaults=True, exclude={"path"}))
+    else:
+        keys = describe(name, file.seen.examples, how)
+    convert = file.described.converter(name).bind(how)
     return Found(file, keys, [_as_read(convert, row) for row in file.rows[:MOST_ROWS]])
 
 

@@ -34,12 +34,10 @@ def look_at_files(
     config: PrepareConfig, described: Sequence[DescribedSource], pieces: Sequence[Piece]
 ) -> list[LookedAt]:
     """Look at every file, in their order. Raise DataError for a file of which no row can be read."""
-    groups: dict[int, list[Piece]] = {}
-    for piece in pieces:
-        groups.setdefault(piece.file.number, []).append(piece)
+    groups = [list(some) for _, some in groupby(pieces, lambda piece: piece.file.number)]
     most = max(MOST_ROWS // max(len(groups), 1), LEAST_ROWS)
     files = []
-    for some in groups.values():
+    for some in groups:
         rows = list(_first_rows(config, some, most))
         if not rows and (problem := unreadable(some, config.max_line_bytes)):
             raise problem
@@ -49,10 +47,7 @@ def look_at_files(
 
 
 def converters_of(config: PrepareConfig, files: Sequence[LookedAt]) -> list[str]:
-    """Return the name of the converter of each file: the one given or described, or the one detected.
-
-    Files of one source are looked at together. Raise DataError for a file that no converter reads.
-    """
+    """Return the converter of each file: given, described or detected. Raise DataError for a file that none reads."""
     sources = [list(some) for _, some in groupby(files, lambda file: file.pieces[0].file.described)]
     names: list[str] = []
     for some in sources:

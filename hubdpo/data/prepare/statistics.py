@@ -22,11 +22,7 @@ Number = TypeVar("Number", bound=np.generic)
 
 
 def summary(keys: RowKeys, rows: Rows) -> dict[str, object]:
-    """Summarise a split: number of pairs and prompts, messages per prompt, lengths, histograms and length bias.
-
-    Lengths are in characters, and in tokens as well if a tokenizer counted. `chosen_is_longer` is the share of pairs
-    whose chosen answer has more characters. Histograms are {edges, counts}.
-    """
+    """Summarise a split: its pairs, prompts and turns, lengths in characters, and in tokens if these were counted."""
     messages = keys["messages"][rows]
     counts = np.bincount(messages)
     characters = {side: keys[f"{side}_characters"][rows] for side in COLUMNS}
@@ -68,8 +64,8 @@ def _distinct(values: npt.NDArray[Number]) -> npt.NDArray[Number]:
 
 def _percentiles(values: Lengths) -> dict[str, int]:
     ordered = np.sort(values)
-    shares = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
-    return {**{name: _percentile(ordered, share) for name, share in shares.items()}, "max": int(ordered[-1])}
+    shares = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "max": 1.0}
+    return {name: _percentile(ordered, share) for name, share in shares.items()}
 
 
 def _percentile(ordered: Lengths, share: float) -> int:

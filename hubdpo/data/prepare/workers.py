@@ -54,10 +54,7 @@ def cores() -> int:
 
 @contextmanager
 def engine_for(name: str, num_proc: int | None, *, fewer: str = FEWER) -> Iterator[Engine]:
-    """Start the engine of `--engine`, and end its workers with the body; `fewer` is the option for fewer of them.
-
-    Raise ConfigError if it cannot start, or if Ray is not installed.
-    """
+    """Start the engine of `--engine`, and end its workers with the body. Raise ConfigError if it cannot start."""
     engine: Engine = RayEngine(num_proc) if name == "ray" else LocalEngine(num_proc or cores(), fewer)
     try:
         yield engine
