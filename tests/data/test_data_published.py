@@ -261,7 +261,7 @@ def test_of_similar_pairs_the_published_test_row_stays() -> None:
 
 def test_a_prompt_in_both_splits_is_a_bug_that_stops_prepare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(keys: Any, *rest: Any, **options: Any) -> Decision:
-        return Decision((np.arange(len(keys)) % 2).astype(np.uint8), None)
+        return Decision((np.arange(len(keys)) % 2).astype(np.uint8), None, np.ones(len(keys), np.uint8))
 
     monkeypatch.setattr(stage_module, "decide", broken)
     same = [{"prompt": "q", "chosen": f"c {i}", "rejected": f"r {i}"} for i in range(4)]
