@@ -15,7 +15,7 @@ import numpy.typing as npt
 from hubdpo.artefacts.formats.messages import ROLES, Message
 from hubdpo.data.pairs.example import STRIPPED, PreferenceExample, Rejection
 from hubdpo.data.pairs.extras import CALLS, EXTRA, change_inside, members_of
-from hubdpo.data.pairs.message_column import CODE, MAY_BEGIN_SPACE, MAY_END_SPACE, UNKNOWN, MessageColumn
+from hubdpo.data.pairs.message_column import CODE, MAY_BEGIN_SPACE, MAY_END_SPACE, UNKNOWN, Mask, MessageColumn
 from hubdpo.secrets import find_secrets, redact
 
 BEFORE = {
@@ -33,7 +33,6 @@ _NULL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 """A NUL in JSON; after another backslash it would be text."""
 _LEADING_NEWLINES = re.compile(r"\s*[\r\n]+")
 
-Mask = npt.NDArray[np.bool_]
 Roles = npt.NDArray[np.integer]
 
 

@@ -10,6 +10,7 @@ import functools
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import compress
 from typing import Any
@@ -255,10 +256,8 @@ def opened_row(row: Row) -> Row:
     new = dict(row)
     for name, value in row.items():
         if isinstance(value, str) and BEGINS.match(value):
-            try:
+            with suppress(Rejection):
                 new[name] = parse_messages_cell(value)
-            except Rejection:
-                continue
     return new
 
 

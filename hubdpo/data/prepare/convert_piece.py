@@ -137,12 +137,12 @@ class _Converter:
 
     def _scores(self, pair: PreferenceExample, row: Row) -> list[str | None]:
         """Return the scores by which a pair was made, or those that stand beside its answers."""
-        if pair.scores is None:
-            names = [
-                (better, worse) for better, worse, sign in self._rules.screen.compared_columns((*row,)) if sign > 0
-            ]
-            return kept_values(row, [*names[0]]) if names else [None, None]
-        return [*map(repr, pair.scores)]
+        if pair.scores is not None:
+            return [*map(repr, pair.scores)]
+        for better, worse, sign in self._rules.screen.compared_columns((*row,)):
+            if sign > 0:
+                return kept_values(row, [better, worse])
+        return [None, None]
 
     def _pairs(self, row: Row) -> tuple[list[PreferenceExample | Rejection], float]:
         """Return the pairs of a row, or its single answer as one, and the score of that."""

@@ -185,10 +185,6 @@ def _error(piece: Piece, line: int, problem: str, detail: str) -> DataError:
     elif lines:
         hint = f"{unpack}sed -n {line}p{source} | cut -c 1-300"
     else:
-        of = (
-            f"[{orjson.dumps(piece.key).decode()}]"
-            if piece.key is not None and piece.layout is not Layout.TABLE
-            else ""
-        )
+        of = "" if piece.key is None or piece.layout is Layout.TABLE else f"[{orjson.dumps(piece.key).decode()}]"
         hint = f"{unpack}jq {shlex.quote(f'.{of}[{line - 1}]')}{source}"
     return DataError(f"no row of {name} can be read; {place} is the first: {problem}, {detail}", hint=hint)

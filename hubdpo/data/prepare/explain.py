@@ -97,9 +97,7 @@ def _explain_pair(pair: PreferenceExample, rules: Rules) -> None:
 
 def _show_messages(name: str, messages: list[Message]) -> None:
     for message in messages:
-        _show(
-            f"{name} [{message['role']}]", " ".join(text for text in (message["content"], message.get(EXTRA)) if text)
-        )
+        _show(f"{name} [{message['role']}]", " ".join(filter(None, (message["content"], message.get(EXTRA)))))
 
 
 def _show(name: str, text: str) -> None:

@@ -79,14 +79,12 @@ class Rules:
 
     def columns(self) -> dict[str, str]:
         """Return the columns of text that the rows of the run have, in order, with their meaning."""
-        named = {SOURCE: "name of the source that the pair is from"} if self.named else {}
-        scores = dict.fromkeys(SCORES, "score of the answer in the source") if self.config.keep_scores else {}
-        return {
-            **(MEANINGS if self.ids else {}),
-            **dict.fromkeys(self.keep, "copied from the source"),
-            **scores,
-            **named,
-        }
+        columns = {**(MEANINGS if self.ids else {}), **dict.fromkeys(self.keep, "copied from the source")}
+        if self.config.keep_scores:
+            columns |= dict.fromkeys(SCORES, "score of the answer in the source")
+        if self.named:
+            columns[SOURCE] = "name of the source that the pair is from"
+        return columns
 
 
 def make_rules(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from hubdpo.artefacts.formats.messages import TOOLS, Message
@@ -73,10 +74,8 @@ def left_out_by(template: Template) -> frozenset[str]:
     for name, some in chats.items():
         texts = []
         for chat in some:
-            try:
+            with suppress(Rejection):
                 texts.append(template(chat, ask=name == TOOLS, tools=[_TOOL] if name == TOOLS else None))
-            except Rejection:
-                continue
         if texts and not any(_NAME in text for text in texts):
             left_out.add(name)
     return frozenset(left_out)
