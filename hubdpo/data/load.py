@@ -92,8 +92,7 @@ def open_dataset(
 ) -> tuple[dict[str, Split], DatasetRef]:
     """Check all files of a dataset, as `load_preferences` does, and return its splits without reading them.
 
-    The second value is the reference that a run records: repo, commit, fingerprint and licence. A dataset that `trains`
-    needs a train split.
+    The second value is what a run records of the dataset. A dataset that `trains` needs a train split.
     """
     ref = checked_name("ref", ref)
     snapshot, folder = _fetched(ref, revision)

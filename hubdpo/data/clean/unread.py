@@ -1,8 +1,4 @@
-"""Find what a raw row holds beside the text that is read: images, video and sound, and members of messages.
-
-Media are found by the names of columns and by their values. Members are those that hubdpo does not read, such as a
-speaker's name, a weight or an id.
-"""
+"""Find what a raw row holds beside the text that is read: images, video and sound, and members of messages."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Report the outcome: its limits, `rejected.jsonl`, the table at the end, and remarks on what training will not see.
-
-The remarks name columns that were not used, and texts that hold markers.
-"""
+"""Report the outcome: its limits, `rejected.jsonl`, the table at the end, and remarks on what training will not see."""
 
 from __future__ import annotations
 

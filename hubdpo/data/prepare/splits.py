@@ -35,9 +35,8 @@ ALL_DRAWN = DRAWN, DRAWN, DRAWN
 class SplitPlan:
     """The split that rows are given, by the one they were published in.
 
-    `tables` is uint8 (pieces, 3), with a code of `decide` for each code of `CODES`. `columns` are those
-    that told the split of some rows. `shares` are the shares of prompts to hold out, by piece; None if all are that of
-    `--test-size`.
+    `tables` is uint8 (pieces, 3), with a code of `decide` for each code of `CODES`. `columns` told the split of some
+    rows. `shares` are the shares of prompts to hold out, by piece; None if all are that of `--test-size`.
     """
 
     tables: npt.NDArray[np.uint8]

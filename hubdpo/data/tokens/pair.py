@@ -32,8 +32,7 @@ def encode_pair(encoder: ChatEncoder, example: PreferenceExample) -> EncodedPair
     """Encode a pair in full.
 
     As in TRL, the prompt ends where one of the sequences first differs from the generation prompt, and both answers
-    start there. Raise Rejection if the chat template refuses the conversation or rewrites the prompt once it is
-    answered.
+    start there. Raise Rejection if the chat template refuses the conversation or rewrites an answered prompt.
     """
     prompt, tools = example.prompt, example.tools
     asked = encoder.prompt(prompt, tools)

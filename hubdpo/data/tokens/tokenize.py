@@ -80,10 +80,7 @@ class Account:
 
 
 class PairTokenizer(Account):
-    """Encode pairs into at most `max_length` tokens each, and account for every row.
-
-    It encodes with the ChatEncoder of `hubdpo prepare`, so lengths mean the same in both stages. `fit` cuts pairs.
-    """
+    """Encode pairs into at most `max_length` tokens each, counted as in `hubdpo prepare`, and account for every row."""
 
     def __init__(
         self, tokenizer: PreTrainedTokenizerBase | ChatEncoder, *, max_length: int, prompt_budget: int
@@ -94,12 +91,7 @@ class PairTokenizer(Account):
         super().__init__(end_of_turn=self._encoder.end_of_turn)
 
     def rows(self, examples: Iterable[Mapping[str, Any]], first: int = 0) -> list[dict[str, Any]]:
-        """Return a row for the collator for each row of a dataset that is kept, in order.
-
-        A row has `prompt_ids`, `chosen_ids` and `rejected_ids`, and in `chosen_context` and `rejected_context` the
-        bounds (start, stop, start, ...) of the spans of an answer that are not scored. `row` is its number, counted
-        from `first`.
-        """
+        """Return a Row of hubdpo.data.encoded.rows, of lists, for each row that is kept; `row` counts from `first`."""
         pairs = (self.pair(example_of(row)) for row in examples)
         return [
             {
