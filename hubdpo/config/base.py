@@ -190,6 +190,7 @@ class Config(BaseModel):
 
     @classmethod
     def cli(cls, name: str) -> Cli:
+        """Return the command-line facts of a field."""
         return next((item for item in cls.model_fields[name].metadata if isinstance(item, Cli)), Cli())
 
     @classmethod

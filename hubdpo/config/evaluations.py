@@ -60,6 +60,7 @@ class EvaluationOptions(Config):
 
     @property
     def evaluation_sets(self) -> dict[str, str]:
+        """The further datasets, by name."""
         return dict(map(_named, self.eval_dataset))
 
     @model_validator(mode="before")

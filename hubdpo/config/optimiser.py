@@ -94,7 +94,9 @@ class OptimiserOptions(Config):
 
     @property
     def optimiser(self) -> Optimiser:
+        """What the optimiser needs."""
         return OPTIMISERS[self.optim]
 
     def warmup(self, steps: int) -> int:
+        """Return the warm-up steps of a run of `steps`."""
         return round(self.warmup_ratio * steps) if self.warmup_steps is None else self.warmup_steps

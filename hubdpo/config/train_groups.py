@@ -54,6 +54,7 @@ class RunOptions(Config):
 
     @property
     def resumes(self) -> bool:
+        """Whether to continue the run that is in the folder."""
         return self.resume or self.extend
 
 
@@ -103,6 +104,7 @@ class LengthOptions(Config):
 
     @property
     def prompt_budget(self) -> int:
+        """Maximum prompt tokens."""
         return self.max_prompt_length if self.max_prompt_length is not None else self.max_length // 2
 
 

@@ -38,7 +38,10 @@ _ONE_TEXT = re.compile(rf"\s*{ARRAY}\[\s*(?:{_STRING}\s*)?\](?:\s*(?:{DTYPE}\s*)
 
 
 def parse_messages_cell(text: str) -> Any:
-    """Return the messages that a text holds, or the text itself. Raise Rejection for messages that cannot be read."""
+    """Return the message or messages that a text holds, or the text itself if it holds anything else.
+
+    Raise Rejection for text that begins as messages do and cannot be read.
+    """
     if (inner := _unquoted(text)) is not None:
         held = parse_messages_cell(inner)
         return text if held is inner else held
@@ -63,7 +66,10 @@ def parse_messages_cell(text: str) -> Any:
 
 
 def single_text_list(text: str) -> list[str] | None:
-    """Return the list if a text is a list of one text, such as `['good']`, or an empty one. Raise Rejection if cut."""
+    """Return the list if a text is a list of one text, such as `['good']`, or an empty list, else None.
+
+    Raise Rejection if the one text cannot be read.
+    """
     if (inner := _unquoted(text)) is not None:
         return single_text_list(inner)
     match = _ONE_TEXT.fullmatch(text)
@@ -78,6 +84,7 @@ def single_text_list(text: str) -> list[str] | None:
 
 
 def is_list_of_texts(text: str) -> bool:
+    """Return whether a text is a list of two or more texts, as Python or JSON writes it."""
     if not text.lstrip().startswith("[") or not text.rstrip().endswith("]"):
         return False
     value = value_in(text)

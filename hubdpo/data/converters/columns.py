@@ -40,6 +40,7 @@ class Speech:
         return {"role": dict(self.roles).get(str(name), name), "content": first_of(value, content_keys), **others}
 
     def speakers(self, value: Any) -> Iterator[str]:
+        """Yield the names of the speakers of all messages in a value, at any depth."""
         held = listed(value) if isinstance(value, str) else value
         for item in held.values() if isinstance(held, dict) else held if isinstance(held, list) else ():
             yield from self.speakers(item)
@@ -93,6 +94,7 @@ class Columns:
 
     @property
     def places(self) -> list[Place]:
+        """All places, those of the answers first."""
         single = [place for name in SINGLE if (place := getattr(self, name))]
         return [*self.answers, *single, *self.prompt, *self.scores, *self.ranks, *self.vote]
 
@@ -110,6 +112,7 @@ class Columns:
 
     @property
     def answer_columns(self) -> tuple[str, ...]:
+        """The columns that hold one answer each."""
         several = self.answers if len(self.answers) > 1 else ()
         return tuple(p.path for p in (self.chosen, self.rejected, self.answer, *several) if p and p.is_column)
 
@@ -120,6 +123,7 @@ class Columns:
 
     @property
     def options(self) -> tuple[str, ...]:
+        """The options of prepare that matter."""
         if self.vote:
             return ("min_margin", "labels") if len(self.answers) == 2 else ("pairs", "min_margin", "labels")
         if self.label:
@@ -150,6 +154,7 @@ class Columns:
         return points if self.scores else [None if rank is None else -rank for rank in points]
 
     def votes(self, row: Row) -> list[object]:
+        """Return all votes of a row that are not missing."""
         return [vote for place in self.vote for vote in as_list(place.value(row)) if vote is not None]
 
     def several(self, places: tuple[Place, ...], row: Row) -> list[Any]:
@@ -171,6 +176,7 @@ class Columns:
 
 
 def _joined(values: Sequence[object]) -> str:
+    """Join the texts of several columns. Raise Rejection if one is something else, or all are empty."""
     texts = [value for value in values if value not in (None, "")]
     if not all(isinstance(text, str) for text in texts):
         raise Rejection("wrong_type")

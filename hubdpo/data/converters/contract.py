@@ -28,7 +28,12 @@ class ConvertOptions:
     """The meaning of the values of a vote or label: {value: `first`, `second`, `tie`, `good` or `bad`}."""
 
     def candidates(self, scores: Sequence[float]) -> Iterator[tuple[int, int]]:
-        """Yield (better, worse) indices, the earlier of equal scores first: equal ones are counted as ties."""
+        """Yield (better, worse) indices of the pairs to compare; equal scores included, to be counted as ties.
+
+        `best-worst` yields one pair, `best-each` the best answer with each other one, `adjacent` each neighbour in the
+        order of scores, `all` every two answers. Of equal scores the earlier answer comes first, so that the pairs
+        depend on nothing but the row.
+        """
         order = sorted(range(len(scores)), key=lambda i: (-scores[i], i))
         if self.pairs == "best-worst":
             return iter([(order[0], order[-1])] if len(order) > 1 else [])
@@ -75,11 +80,13 @@ class Converter:
         return replace(self, tools=None).bind(how) if self.tools is tools_in else self.bind(how)
 
     def bind_many(self) -> ConvertMany | None:
+        """Return `convert_many` for rows without tools."""
         if self.convert_many is None or self.tools is None:
             return self.convert_many
         return partial(_convert_many, convert_many=self.convert_many, of=self.tools)
 
     def columns_read(self, how: ConvertOptions) -> Reads:
+        """Return the columns that are read under these options."""
         scores = (how.score_field,) if how.score_field and "score_field" in self.options else ()
         return (*self.reads, *scores, *([TOOLS] if self.tools is tools_in else []))
 

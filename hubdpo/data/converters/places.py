@@ -33,6 +33,7 @@ class Place:
 
     @property
     def column(self) -> str:
+        """The column that the path begins with."""
         return self.steps[0]
 
     @property
@@ -51,6 +52,7 @@ class Place:
         return len(self.steps) == 1
 
     def value(self, row: Row) -> Any:
+        """Return the value at this place, or None if the row has none."""
         if self.path in row:
             return row[self.path]
         if len(self.steps) == 1:
@@ -108,5 +110,6 @@ def as_list(value: Any) -> list[Any]:
 
 
 def listed(value: Any) -> Any:
+    """Return the list that a text holds as JSON; any other value as it is."""
     held = opened(value)
     return held if isinstance(held, list) else value

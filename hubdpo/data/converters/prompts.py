@@ -89,6 +89,7 @@ def with_tools(converted: Converted, value: object) -> Converted:
 
 
 def system_of(row: Row) -> object:
+    """Return the first value of a row's system prompt columns that is not empty, or None."""
     return next((value for name in columns_called(tuple(row), SYSTEM) if (value := row[name])), None)
 
 
@@ -101,7 +102,10 @@ def systems_of(rows: list[Row]) -> list[object] | None:
 
 @dataclass(slots=True)
 class Prompt:
-    """A prompt, and how answers to it are read: a whole conversation may supply the system turn that it lacks."""
+    """A prompt, and the way answers to it are read.
+
+    An answer that is a whole conversation may supply the system turn that the prompt lacks.
+    """
 
     system: list[Message]
     turns: list[Message]
@@ -119,7 +123,10 @@ class Prompt:
         return [*self.system, *self.turns] if self.system else self.turns
 
     def read_answer(self, value: object) -> list[Message]:
-        """Return an answer given as text, messages, or a conversation that repeats the prompt: Rejection if another."""
+        """Return an answer given as text, one message, assistant messages, or a conversation that repeats the prompt.
+
+        A list of one text is that text. Raise Rejection for a conversation with another prompt.
+        """
         messages = self._parse(_unlisted(value))
         if self.opening and messages and not messages[0]["content"].lstrip().startswith(self.opening.strip()):
             messages = [{**messages[0], "content": self.opening + messages[0]["content"]}, *messages[1:]]
@@ -163,9 +170,10 @@ class Prompt:
 
 
 def read_prompt(value: object, *, system: object = None, history: Sequence[Message] = ()) -> Prompt:
-    """Read a prompt given as text, one message or a list of messages; `history` goes before it.
+    """Read a prompt given as text, one message or a list of messages; plain text becomes one user turn.
 
-    `system` is the value of a system prompt column; a system turn inside the conversation takes precedence over it.
+    A list of one text is that text. `history` goes before the prompt. `system` is the value of a system prompt column;
+    a system turn inside the conversation takes precedence over it.
     """
     changes, is_transcript, opening = 0, False, ""
     value = _unlisted(value)
@@ -199,6 +207,7 @@ def read_prompt_of(row: Row, names: tuple[str, ...]) -> Prompt:
 
 
 def prompt_group(*names: str) -> tuple[str | tuple[str, ...], ...]:
+    """Return the item of `Reads` for the columns that `read_prompt_of` reads."""
     return tuple((name, "input") if name in WITH_INPUT else name for name in names)
 
 

@@ -39,6 +39,7 @@ def is_transcript(text: str) -> bool:
 
 
 def is_rendered(text: str) -> bool:
+    """Return whether a text must be parsed."""
     return is_chatml(text) or ends_as_chatml(text) or is_transcript(text)
 
 
@@ -50,11 +51,15 @@ def any_rendered(column: MessageColumn) -> bool:
 
 
 def parse_chat(text: str) -> list[Message]:
+    """Parse ChatML or a transcript."""
     return _parse_chatml(text) if is_chatml(text) else parse_transcript(text)
 
 
 def parse_prompt(text: str) -> tuple[list[Message], str]:
-    """Parse a prompt into its turns, without an empty assistant turn, and the opening of the answer, as `<think>`."""
+    """Parse a prompt into its turns and the opening of the answer.
+
+    An empty assistant turn at the end is left out. If that turn opens a thinking block, the block is the opening.
+    """
     messages = parse_chat(text)
     last = messages[-1]
     if last["role"] != "assistant":

@@ -63,6 +63,7 @@ def vote_column(row: Row) -> str | None:
 
 
 def vote_of(row: Row, sides: Sides, labels: dict[str, str] | None) -> Vote:
+    """Return the vote between two columns. Raise Rejection if there is none, or its meaning is unknown."""
     name = vote_column(row)
     if name is None:
         columns = scores_of(row, sides)
@@ -78,10 +79,12 @@ def vote_of(row: Row, sides: Sides, labels: dict[str, str] | None) -> Vote:
 
 
 def mapped_vote(row: Row, name: str, sides: Sides, labels: dict[str, str] | None) -> Vote:
+    """Return the vote of a column whatever its name. Raise Rejection if its meaning is unknown."""
     return _one_of_three(row, sides) if has_flags(row, name) else parse_vote(row[name], sides, labels, row)
 
 
 def check_margin(vote: Vote, how: ConvertOptions) -> Vote:
+    """Return the vote. Raise Rejection if it is a tie, or its margin below the least one."""
     if reason := how.too_close(abs(vote)):
         raise Rejection(reason)
     return vote
@@ -103,6 +106,7 @@ def score_names(side: str, noun: str) -> tuple[str, str]:
 
 
 def scores_of(row: Row, sides: Sides) -> Sides | None:
+    """Return the columns that score or rank two answers, such as `score_0` and `score_1`."""
     for noun in (*SCORES, *RANKS):
         for one, other in zip(*(score_names(side, noun) for side in sides), strict=True):
             if one != other and row.get(one) is not None and row.get(other) is not None:

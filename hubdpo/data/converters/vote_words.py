@@ -47,7 +47,10 @@ _SUFFIX = re.compile(r"(?:^|[\W_])([a-z])$|(\d)$")
 
 
 def parse_labels(text: str) -> dict[str, str]:
-    """Parse `first=1,second=2,tie=0`, or `good=1,bad=0`, into {value: meaning}. A meaning may have several values."""
+    """Parse `first=1,second=2,tie=0`, or `good=1,bad=0` for one answer a row, into {value: meaning}.
+
+    A meaning may have several values. Raise ConfigError for anything else, also for a placeholder left in.
+    """
     pairs = read_pairs(text)
     meanings = {normalize(value): name for name, value in pairs}
     if {OPEN, ""} & meanings.keys() or OPEN in meanings.values():
@@ -71,6 +74,7 @@ def normalize(value: object) -> str:
 
 
 def is_whole_number(text: str) -> bool:
+    """Return whether a normalized value is a whole number."""
     return _WHOLE.fullmatch(text) is not None
 
 
@@ -79,8 +83,10 @@ def parse_vote(value: object, sides: Sides, labels: dict[str, str] | None, row: 
 
     A value says what `labels` gives it. Otherwise it may name a side in words, by the letter or number of its column,
     by the model that `row` gives for that side alone, or by repeating the answer. Words that `labels` does not list
-    keep their meaning, unless `labels` contradicts one of them. Raise Rejection: `unknown_label`, `ambiguous_vote`, or
-    `same_model` if both answers are of the model that won.
+    keep their meaning, unless `labels` contradicts one of them.
+
+    Raise Rejection: `unknown_label`; `same_model` if both answers are of the model that won; `ambiguous_vote` if a word
+    names one side while a model, or an answer, of the other side is called the same.
     """
     if isinstance(value, dict) and "selected" in value:  # Label Studio's export
         value = value["selected"]
@@ -130,7 +136,10 @@ def _contradict(labels: tuple[tuple[str, str], ...], sides: Sides) -> bool:
 
 
 def check_unambiguous(side: int, text: str, sides: Sides, row: Row | None) -> int:
-    """Return the side. Raise Rejection if the row calls only the model or answer of the other side so."""
+    """Return the side that a word names.
+
+    Raise Rejection if the row calls the model, or the answer, of only the other side the same: `A` with `model_b: A`.
+    """
     if row is not None:
         models = _models(sides, row)
         answers = tuple(
@@ -145,7 +154,10 @@ def check_unambiguous(side: int, text: str, sides: Sides, row: Row | None) -> in
 
 
 def _named_side(text: str, sides: Sides) -> int:
-    """Return 1 or -1 for words that name the first or second column, else 0. Names of columns go before other words."""
+    """Return 1 or -1 for words that name the first or second column, else 0.
+
+    The names of the columns come before what words mean by themselves: `--map` may put `response_b` or `right` first.
+    """
     first, second = (side.lower() for side in sides)
     if text in (first, second):
         return 1 if text == first else -1
@@ -171,12 +183,16 @@ def side_of_digit(text: str, sides: Sides) -> int:
 
 
 def digits_of(sides: Sides) -> Sides | None:
+    """Return the digits in which the names of two columns end, or None unless they differ."""
     first, second = map(suffix_of, sides)
     return (first, second) if first != second and first.isdigit() and second.isdigit() else None
 
 
 def _side_in_row(text: str, answer: str, sides: Sides, row: Row) -> int:
-    """Return 1 or -1 if a vote is the model of one side, or repeats one answer word for word, else 0."""
+    """Return 1 or -1 if a vote is the model of one side, or repeats one answer word for word, else 0.
+
+    Raise Rejection if both answers are of this model.
+    """
     one, other = _models(sides, row)
     if one == other == text:
         raise Rejection("same_model")
@@ -209,6 +225,7 @@ def model_columns(names: tuple[str, ...], sides: Sides) -> tuple[str, ...]:
 
 
 def is_tie(text: str) -> bool:
+    """Return whether a text in lower case says `tie`, `both_bad`, `tie (both good)` and the like."""
     opens = text.startswith(("tie ", "tie(", "both ", "both_", "both-"))
     return text in TIES or (opens and len(text) <= LONGEST_TIE)
 

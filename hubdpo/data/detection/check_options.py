@@ -37,7 +37,10 @@ UNDERSTOOD = frozenset(("tie", "below_margin"))
 
 @dataclass
 class Votes:
-    """The values of a vote column, or of a label if `sides` is None. Three `flags` make one value: `0/0/1`."""
+    """The values of a vote column, or of a label column if `sides` is None.
+
+    If the column is one of three `flags`, a value is all three: `0/0/1`.
+    """
 
     column: str
     sides: Sides | None
@@ -79,8 +82,9 @@ def check_votes(
 ) -> None:
     """Raise DataError, or ConfigError for `--labels`, if the votes or labels of a file are not understood.
 
-    If a number is outside the published schema, or a strength is never negative, the schema is another one, and pairs
-    could be the wrong way round. A warning names single values that are not understood.
+    They are not understood if no row's is; if a number is outside the published schema by which the others would be
+    read; or if a strength is never negative. In the last two cases the schema is another one, and pairs could be the
+    wrong way round. A warning names single values that are not understood.
     """
     votes: dict[str, Votes] = {}
     some: list[Row] = []
@@ -206,6 +210,7 @@ def _sides(described: Columns | None, row: Row) -> Sides | None:
 
 
 def check_score_field(field: str, rows: Sequence[Row]) -> None:
+    """Raise DataError if no answer, and no row, has this member."""
     scores: dict[str, None] = {}
     for row in rows:
         for item in scored_members(row):

@@ -22,7 +22,10 @@ from hubdpo.errors import DataError
 
 
 def check_places(source: SourceConfig, mapping: dict[str, str] | None, seen: Look) -> None:
-    """Raise DataError if none of the first rows has a value at a place. `mapping` are the columns as in `--map`."""
+    """Raise DataError if none of the first rows has a value at a place, with the place that was likely meant.
+
+    `mapping` has the columns as `--map` names them, if it does.
+    """
     for name in PLACES:
         paths = getattr(source, name)
         for path in [paths] if isinstance(paths, str) else paths or []:
@@ -43,7 +46,10 @@ def check_places(source: SourceConfig, mapping: dict[str, str] | None, seen: Loo
 
 
 def check_roles(roles: str, speech: Speech, seen: Look, rows: Sequence[Row]) -> None:
-    """Raise DataError if no name in `roles` speaks in the first rows, or a near one does; warn of single names."""
+    """Raise DataError if no name in `roles` speaks in the first rows, or if one does not and another was likely meant.
+
+    Warn of single names that do not speak there: they may do so later.
+    """
     speakers = dict.fromkeys(speaker for row in rows for speaker in speech.speakers(row))
     pairs = read_pairs(roles)
     absent = [name for name, _ in pairs if name not in speakers]
@@ -91,7 +97,11 @@ def _left(source: SourceConfig, name: str, seen: Look) -> str | None:
 
 
 def _corrected(mapping: dict[str, str], missing: Sequence[str], seen: Look) -> str:
-    """Return `--map` with missing columns replaced: by a near name, by a suggestion that fits the rest, or by OPEN."""
+    """Return a user's `--map` with the missing columns replaced.
+
+    A replacement is a column of nearly the same name, or the suggestion for the rows if it agrees with the rest of the
+    map; otherwise the column stays open.
+    """
     free = [name for name in seen.fields if name not in mapping.values()]
     right = {role: column for role, column in mapping.items() if column not in missing}
     suggested = as_map(suggest(seen.examples).keys or {}) or {}

@@ -99,6 +99,7 @@ def _meaning(name: str, keys: Keys, row: Row, how: ConvertOptions) -> str | None
 
 
 def as_yaml(keys: Keys) -> list[str]:
+    """Return the lines of a description; those that a person must fill in are marked."""
     lines = []
     for key, value in keys.items():
         flow = None if isinstance(value, (list, dict)) else False  # in brackets, in the line of its key

@@ -41,9 +41,11 @@ class Look:
 
     @property
     def columns(self) -> str:
+        """The names of the columns, cut after MOST_FIELDS."""
         return console.listed((f"`{key}`" for key in self.fields), MOST_FIELDS)
 
     def hits(self, name: str) -> int:
+        """Return how many rows a converter detects."""
         return sum(count for names, count in self.shapes.items() if name in names)
 
     @property
@@ -53,12 +55,14 @@ class Look:
         return [name for name in names if CONVERTERS[name].names_better_answer] or names
 
     def read_by(self, name: str) -> list[str]:
+        """Return the columns that a converter may read."""
         names = {column.partition(".")[0] for column in names_in(CONVERTERS[name].reads)}
         columns = names | {*columns_called(tuple(self.fields), SYSTEM)}
         return [column for column in self.fields if column in columns]
 
     @property
     def by_use(self) -> list[str]:
+        """The converters that fit, those that read more of the rows first."""
         return sorted(self.fitting, key=lambda name: -len(self.read_by(name)))
 
 
@@ -101,6 +105,7 @@ def check_converter(name: str, convert: Convert, looks: Sequence[Look]) -> None:
 
 
 def first_converted(convert: Convert, rows: Iterable[Row]) -> Converted | None:
+    """Return what the first row that converts is converted to."""
     for row in rows:
         try:
             return convert(row)

@@ -27,6 +27,7 @@ _OPTIONS = re.compile(rf"(?:--converter columns ?)?--(?:{_NAMES}) (?:{_VALUE})(?
 
 
 def compiled(keys: Keys, how: ConvertOptions) -> Convert:
+    """Return what reads rows as a description says."""
     source = SourceConfig.item({"path": "rows", **keys}, "the description")
     labels = source.meanings(normalize) or how.labels
     return converter(Columns.of(source)).bind(ConvertOptions(how.pairs, how.min_margin, None, labels))
@@ -60,6 +61,7 @@ def as_map(keys: Keys) -> dict[str, str] | None:
 
 
 def as_options(keys: Keys) -> str:
+    """Return the options for a description: `--map` and `--labels` where they say it."""
     columns, found = as_map(keys), list[str]()
     if columns is not None:
         found += ["--converter columns --map", shlex.quote(write_pairs(columns.items()))]
@@ -81,6 +83,7 @@ def _both_sides(keys: Keys) -> bool:
 
 
 def in_hint(hint: str, spelled: Callable[[Keys], str]) -> str:
+    """Return a hint with its options as the keys of a description."""
     return _OPTIONS.sub(lambda options: spelled(_keys_of(options[0])), hint)
 
 

@@ -25,7 +25,8 @@ _TOKEN = re.compile(r"[A-Za-z]+|\d+")
 class Guess:
     """What the values of a vote seem to mean, or those of a label if `sides` is None.
 
-    `first` and `second` also stand for good and bad; both are empty if a value is unclear: it could turn all round.
+    `first` and `second` are the values for each side, or for a good and a bad answer. Both are empty if any value is
+    unclear: it could turn the others round.
     """
 
     def __init__(self, values: Sequence[str], column: str = "", sides: Sides | None = None) -> None:
@@ -42,7 +43,10 @@ class Guess:
 
     @property
     def labels(self) -> str:
-        """The option, which cannot be pasted if values are unclear: the wrong way round, it would invert every pair."""
+        """The option `--labels` for these values.
+
+        Unclear values stay open, so that the option cannot be pasted: the wrong way round, it would invert every pair.
+        """
         names = ("first", "second") if self.sides else ("good", "bad")
         found = zip((*names, "tie"), (self.first or [OPEN], self.second or [OPEN], self.ties), strict=True)
         return f"--labels {shlex.quote(write_pairs((name, value) for name, some in found for value in some))}"

@@ -88,6 +88,7 @@ def plain(name: str) -> str:
 
 
 def last_of(path: str) -> str:
+    """Return the last name in a path, without separators."""
     return plain(path.rpartition(".")[2])
 
 
@@ -128,7 +129,11 @@ def judged(names: Iterable[str]) -> list[Judged]:
 
 
 def better_and_worse(answers: Sequence[Judged]) -> tuple[str, str] | None:
-    """Return the better and the worse column if exactly two are named so. `chosen` goes before `chosen_text`."""
+    """Return the columns of the better and the worse answer if exactly two are named so.
+
+    `chosen` and `rejected` take precedence over names with other words, such as `chosen_text` and `rejected_text`, and
+    `chosen.answer` over `chosen.comment`.
+    """
     pairs: dict[tuple[str, ...], tuple[str, str]] = {}
     for rest in dict.fromkeys(answer.rest for answer in answers):
         one = [answer for answer in answers if answer.rest == rest]

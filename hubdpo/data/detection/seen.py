@@ -62,10 +62,12 @@ class Seen:
         self.others = [name for name in places if name not in self.spoken]
 
     def values(self, name: str) -> list[Any]:
+        """Return the values at a place, one after the other where a row has a list of them."""
         values = [item for value in self.held.values[name] for item in as_list(value)]
         return [value for value in values if value not in EMPTY]
 
     def texts(self, name: str) -> tuple[list[str], str]:
+        """Return the different values at a place, and the first few of them as text."""
         texts = list(dict.fromkeys(map(normalize, self.values(name))))
         return texts, console.listed((text[:LONGEST] for text in texts), MOST_VALUES)
 
@@ -94,6 +96,7 @@ class Seen:
         return replace(found, keys=self.checked({**of_prompt, **more, **keys}) or self.checked(keys))
 
     def speech(self, keys: Keys) -> Keys:
+        """Return the keys of messages and the unknown speakers at these places."""
         places = [name for value in keys.values() for name in as_list(value)]
         for speech in (self.held.speech[name] for name in places if name in self.held.speech):
             found: Keys = {}
@@ -108,7 +111,10 @@ class Seen:
         return {}
 
     def checked(self, keys: Keys) -> Keys | None:
-        """Return a description with the meaning of a vote or label open if it is not known; None if it reads no row."""
+        """Return a description with the meaning of a vote or label open if rows show that it is not known.
+
+        None if it is complete and reads no row.
+        """
         if any(map(is_open, keys.values())):
             return keys
         reasons = self.reasons(keys)
@@ -117,6 +123,7 @@ class Seen:
         return keys if reasons & {None, "tie"} else None
 
     def is_whole(self, name: str) -> bool:
+        """Whether a place holds whole conversations."""
         values = self.held.values[name]
         return any(
             is_rendered(value) if isinstance(value, str) else name in self.held.speech and len(as_list(value)) > 1
@@ -124,6 +131,7 @@ class Seen:
         )
 
     def reasons(self, keys: Keys) -> set[str | None]:
+        """Return why rows are not read as a description says, None for those that are."""
         try:
             convert = compiled(keys, ConvertOptions())
         except ConfigError as problem:  # a column that has no name
@@ -140,6 +148,7 @@ class Seen:
 
 
 def is_spoken(value: object) -> bool:
+    """Return whether a value is text, or one or more messages."""
     if isinstance(value, list):
         return bool(value) and isinstance(value[0], dict)
     return bool(value.strip() if isinstance(value, str) else value) and isinstance(value, (dict, str))

@@ -51,6 +51,7 @@ class Budget:
         return cls(max(FREE // parts, MOST_OF_TABLE * packed), name, MOST_OF_TABLE)
 
     def spend(self, count: int) -> None:
+        """Subtract unpacked bytes. Raise DataError if the budget is exceeded."""
         self._left -= count
         if self._left < 0:
             raise DataError(
@@ -75,7 +76,10 @@ def check_footer(metadata: pq.FileMetaData, size: int, name: str) -> None:
 
 
 def batch_rows(metadata: pq.FileMetaData, group: int, stream: IO[bytes]) -> int:
-    """Return how many rows to decode at once: each may hold the longest value of each dictionary, at most all of it."""
+    """Return how many rows of a group to decode at once.
+
+    Each row may hold the longest value of each dictionary, which is at most the whole dictionary.
+    """
     columns = metadata.row_group(group)
     longest = sum(_dictionary_bytes(columns.column(number), stream) for number in range(columns.num_columns))
     return max(1, min(BATCH_ROWS, BATCH_BYTES // max(longest, 1)))

@@ -18,8 +18,9 @@ _KINDS = {type(None): "missing", str: "a text", dict: "an object", list: "an emp
 def inner_rows(blocks: Iterator[Block], path: str, *, one_object: bool) -> Iterator[Block]:
     """Yield blocks of the items of the list at a path, each beside the other columns of its row.
 
-    An item's own members take precedence; an item that is no object stands in place of the list. With `one_object` the
-    row is the whole file: then only its texts and numbers stand beside the items, which are counted from 1.
+    A member of an item takes precedence over a column of the same name; an item that is no object stands in place of
+    the list. A row without a list is broken. With `one_object` the row is the whole file: then only its texts and
+    numbers stand beside the items, which are counted from 1.
     """
     for block in blocks:
         lines: list[int] = []
@@ -49,7 +50,10 @@ def items_in(row: Row, path: str, *, one_object: bool = False) -> list[Row] | No
 
 
 def find_path(value: Any, path: str) -> tuple[Keys, Any]:
-    """Return the keys of a dotted path, which may hold dots as well, and the value; else ([], None). JSON is parsed."""
+    """Return the keys that a dotted path means and the value they lead to, or ([], None).
+
+    A key may hold dots itself, a number leads into a list, and JSON in a text is parsed.
+    """
     value = opened(value)
     head, _, rest = path.partition(".")
     steps: list[tuple[str | int, str]] = []

@@ -45,6 +45,7 @@ def _may_hold_messages(file: RawFile) -> bool:
 
 
 def _rows(file: RawFile, max_line_bytes: int) -> Iterator[Row]:
+    """Yield the rows of a file. Raise DataError for one that cannot be read: its replies would lose their prompt."""
     for piece in cut(file, max_line_bytes=max_line_bytes):
         for row in PieceReader(piece, max_line_bytes=max_line_bytes):
             if row.value is None:

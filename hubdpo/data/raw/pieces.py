@@ -50,8 +50,9 @@ def cut(
 ) -> list[Piece]:
     """Return the pieces of a file, in order. Raise DataError if it is broken, or its rows cannot be found.
 
-    `rows` is the dotted path to the list of rows in the one object of a JSON file, or else in each row. An object with
-    all `columns`, those of a description, is a row, whatever lists it holds.
+    `rows` is the dotted path to the rows, if they are in a list: inside the one object of a JSON file, else inside
+    each row, whose other columns then stand beside each item of its list. `columns` are those that the rows have, if
+    they are described: an object with all of them is a row, whatever lists it holds.
     """
     rows = rows and rows.removesuffix("[]")
     piece = partial(Piece, file, rows=rows)
@@ -69,9 +70,10 @@ def cut(
 
 
 class PieceReader:
-    """Read the rows of a piece, one by one or in blocks. Raise DataError if the file itself is broken.
+    """Read the rows of a piece, one by one or in blocks. Blank lines are not rows.
 
-    Afterwards `lines` is the number of lines, blank ones included, and `repaired` counts repaired rows by repair.
+    Afterwards `lines` is the number of lines, blank ones included, and `repaired` counts repaired rows by repair. Raise
+    DataError if the file itself is broken.
     """
 
     def __init__(self, piece: Piece, *, max_line_bytes: int) -> None:

@@ -63,6 +63,7 @@ class RawFile:
         return "line" if split_in_memory(self.name) is None else "row"
 
     def head(self) -> bytes:
+        """Read the first HEAD_BYTES of the file."""
         with storage.open_read(self.path) as stream:
             return stream.read(HEAD_BYTES)
 
@@ -76,4 +77,5 @@ def publishers(names: Iterable[str]) -> str:
 
 
 def plain_name(name: str) -> str:
+    """Return a file name without `.gz` or `.zst`."""
     return next((name[: -len(ending)] for ending in PACKED if name.lower().endswith(ending)), name)

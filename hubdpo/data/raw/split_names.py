@@ -33,7 +33,10 @@ _SET = re.compile(r"(?:[数數][据據])?[集组組]?")
 
 @functools.lru_cache(maxsize=4096)
 def split_of(name: str) -> Split | None:
-    """Return the split that the last telling part of a path has: `data/test-0.parquet`. `train_test.jsonl` has none."""
+    """Return the split that a path or a key names: `data/test-00000-of-00001.parquet`, `dpo_val.jsonl`.
+
+    The last part of the path that names a split decides. A part that names both, such as `train_test.jsonl`, does not.
+    """
     for part in reversed(name.lower().split("/")):
         words = set(_WORD.findall(part))
         train = not words.isdisjoint(TRAIN_WORDS) or any(word in part for word in TRAIN_CHINESE)
@@ -45,7 +48,10 @@ def split_of(name: str) -> Split | None:
 
 @dataclass(frozen=True)
 class SplitColumn:
-    """A column, or a place such as `meta.split`, of split names. Only if `asked` for it goes before the file's name."""
+    """A column, or a place in it such as `meta.split`, that may name the split of a row.
+
+    Only one that was `asked` for takes precedence over the name of the file.
+    """
 
     place: str = "split"
     asked: bool = True

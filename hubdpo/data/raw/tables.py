@@ -39,6 +39,7 @@ def row_groups(path: str, name: str) -> int:
 
 
 def column_names(path: str, name: str) -> list[str]:
+    """Return the names of the columns of a table."""
     if path.lower().endswith(".parquet"):
         with _parquet(path, name) as table:
             return list(table.schema_arrow.names)
@@ -47,6 +48,7 @@ def column_names(path: str, name: str) -> list[str]:
 
 
 def parquet_blocks(path: str, name: str, group: int) -> Iterator[Block]:
+    """Yield the rows of a row group."""
     with _parquet(path, name) as table, storage.open_read(path) as stream:
         yield from _blocks(parquet_batches(table, group, stream, name))
 
@@ -77,6 +79,7 @@ def _is_arrow_file(path: str) -> bool:
 
 
 def _check_names(fields: Iterable[pa.Field], name: str) -> None:
+    """Raise DataError if two columns, or two members of one, have the same name."""
     check_column_names([field.name for field in fields], name)
     for field in fields:
         _check_names([field.type.field(i) for i in range(field.type.num_fields)], f"`{field.name}` of {name}")
@@ -102,7 +105,10 @@ def _blocks(parts: Iterator[pa.RecordBatch]) -> Iterator[Block]:
 
 
 def _json_rows(part: pa.RecordBatch, repaired: Counter[str]) -> list[Row]:
-    """Return the rows as JSON would give them, and count the mended: NaN is null, calls lose the nulls of Arrow."""
+    """Return the rows as JSON would give them, and count those that had to be repaired for it.
+
+    Columns of JSON are parsed, NaN and infinity become null, and tools and calls lose the nulls that Arrow invents.
+    """
     rows = part.to_pylist()
     for name in [field.name for field in part.schema if _holds_json(field.type)]:
         for row in rows:

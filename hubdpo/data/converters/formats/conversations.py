@@ -67,6 +67,7 @@ def conversation_of(value: object) -> list[Message]:
 
 
 def split(chosen: list[Message], rejected: list[Message], *, system: object = None) -> PreferenceExample:
+    """Make a pair of two conversations; `system` is the value of a system prompt column."""
     shared = _prompt_length(chosen, rejected)
     prompt = read_prompt(chosen[:shared], system=system)
     return PreferenceExample(prompt.messages, chosen[shared:], rejected[shared:], prompt.changes)

@@ -23,11 +23,13 @@ Pairs = Iterator[PreferenceExample | Rejection]
 
 
 def convert_pair(row: Row, columns: Columns) -> PreferenceExample:
+    """Convert a row with a better and a worse answer."""
     chosen, rejected = (columns.value(place, row) for place in (columns.chosen, columns.rejected) if place)
     return columns.pair(row, columns.read_prompt(row), chosen, rejected)
 
 
 def convert_graded(row: Row, columns: Columns, how: ConvertOptions) -> PreferenceExample:
+    """Convert a row with a better and a worse answer, and a score or rank of each, or a margin."""
     if columns.margin:
         scores = (number_of(columns.margin.value(row)), 0.0)
     else:
@@ -44,6 +46,7 @@ def convert_graded(row: Row, columns: Columns, how: ConvertOptions) -> Preferenc
 
 
 def convert_scored(row: Row, columns: Columns, how: ConvertOptions) -> Pairs:
+    """Pair answers by their scores or ranks."""
     answers, points = columns.several(columns.answers, row), columns.read_points(row)
     if len(answers) < 2:
         raise Rejection("single_answer" if answers else "missing_field")
@@ -94,6 +97,7 @@ def _best(votes: list[object], columns: Columns, count: int) -> int:
 
 
 def convert_single(row: Row, columns: Columns, how: ConvertOptions) -> ScoredAnswer:
+    """Convert a row with one answer, which is paired with others to the same prompt."""
     if columns.label:
         if (label := columns.label.value(row)) is None:
             raise Rejection("missing_field")
@@ -112,6 +116,7 @@ def convert_single(row: Row, columns: Columns, how: ConvertOptions) -> ScoredAns
 
 
 def convert_many(rows: list[Row], columns: Columns) -> PairColumns | None:
+    """Convert rows with one plain text in each place."""
     if columns.chosen is None or columns.rejected is None:
         return None
     places = (columns.prompt[0], columns.chosen, columns.rejected)
@@ -125,6 +130,7 @@ def detect(row: Row, columns: Columns) -> bool:
 
 
 def converter(columns: Columns) -> Converter:
+    """Return the converter of described columns."""
     convert: Callable[..., Converted]
     if columns.chosen:
         convert = convert_graded if columns.options else convert_pair

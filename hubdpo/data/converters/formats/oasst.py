@@ -21,7 +21,10 @@ def detect(row: Row) -> bool:
 
 
 def convert(row: Row, how: ConvertOptions) -> Iterator[PreferenceExample | Rejection]:
-    """Pair the ranked replies to each message; the path from the root to it is the prompt."""
+    """Pair the ranked replies to each message; the path from the root to it is the prompt.
+
+    Deleted messages and what follows them are left out, as are replies without a rank beside ranked ones.
+    """
     root = _root(row)
     if not isinstance(root, dict) or not isinstance(root.get("replies"), list):
         raise Rejection("missing_field")

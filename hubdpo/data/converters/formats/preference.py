@@ -31,6 +31,7 @@ CHOSEN, REJECTED = (
 
 
 def with_columns(name: str, evidence: str, detect: Callable[[Row], bool], names: Names) -> Converter:
+    """Return the converter of rows with a column each for the prompt and the two answers."""
     many = partial(convert_many, names=names)
     return Converter(name, evidence, detect, partial(convert, names=names), (*names, SYSTEM), names[1] + names[2], many)
 
@@ -42,6 +43,7 @@ def convert(row: Row, names: Names) -> PreferenceExample:
 
 
 def convert_many(rows: list[Row], names: Names) -> PairColumns | None:
+    """Convert rows with plain text in the columns of the usual names."""
     return pair_columns(*([row.get(some[0]) for row in rows] for some in names), systems=systems_of(rows))
 
 

@@ -141,6 +141,7 @@ def detect_ranked(row: Row) -> bool:
 
 
 def convert_ranked(row: Row, how: ConvertOptions) -> Iterator[PreferenceExample | Rejection]:
+    """Pair the answers of a row by their ranks."""
     prompt = read_prompt_of(row, RANKED_PROMPTS)
     if isinstance(row.get(ORDER), list) and (by_id := _with_ids(row)):
         order = row[ORDER]
@@ -166,7 +167,10 @@ def _is_id(value: object) -> bool:
 def scored_pairs(
     prompt: Prompt, answers: Sequence[object], scores: Sequence[float | None], how: ConvertOptions
 ) -> Iterator[PreferenceExample | Rejection]:
-    """Yield the pairs that scores make, or a Rejection for each. Raise Rejection if fewer than two answers have one."""
+    """Read the answers and yield the pairs that their scores make, a Rejection for each that is not a preference.
+
+    An answer without a score is left out. Raise Rejection, before anything is yielded, unless two have one.
+    """
     scored = [(answer, score) for answer, score in zip(answers, scores, strict=True) if score is not None]
     if len(scored) < 2:
         raise Rejection("unscored")

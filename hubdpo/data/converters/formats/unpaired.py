@@ -62,7 +62,10 @@ def says_good(text: str) -> bool | None:
 
 
 def is_good(value: object, labels: dict[str, str] | None, flags: Mapping[str, bool]) -> bool:
-    """Return whether a label calls an answer good: by `labels`, its word or `flags`. Raise Rejection if unclear."""
+    """Return whether a label calls an answer good: by `labels`, or else by its word or by `flags`.
+
+    Raise Rejection for a tie, and for a value of unknown meaning.
+    """
     text = normalize(value)
     if labels is None:
         good = says_good(text)

@@ -43,6 +43,7 @@ def detect(row: Row) -> bool:
 
 
 def convert(row: Row, how: ConvertOptions) -> PreferenceExample:
+    """Convert a row. Raise Rejection for a vote of unknown meaning, a tie, or a margin below the least one."""
     if _has_summaries(row):
         return _convert_summaries(row)
     sides = answer_columns(row)
@@ -53,6 +54,7 @@ def convert(row: Row, how: ConvertOptions) -> PreferenceExample:
 
 
 def answer_columns(row: Row) -> Sides | None:
+    """Return the columns of the two answers."""
     return next((names for names in ANSWERS if names[0] in row and names[1] in row), None)
 
 

@@ -55,8 +55,9 @@ def find_sources(
 ) -> list[RawFile]:
     """Return the files of all sources, in the order of the sources, and by name within each.
 
-    `encoding` is that of text if it is not UTF-8, `described` the index of their description, and `first` the number
-    of the first file. Raise DataError if a source is missing, empty, unreadable or of an unknown kind.
+    `encoding` is that of text without a byte order mark, if it is not UTF-8; `described` is the index of the
+    description of all these sources, and `first` the number of the first file. stdin is copied to the folder `scratch`.
+    Raise DataError if a source is missing, empty, unreadable or of an unknown kind.
     """
     _check_spaces(sources)
     found = [
@@ -130,6 +131,7 @@ def _check_spaces(sources: Sequence[str]) -> None:
 
 
 def _refuse_model(path: Path, source: str) -> None:
+    """Raise DataError for a folder that holds a run or a model, and for the configuration of one."""
     what = what_is(path if path.is_dir() else path.parent)
     is_other = what == "model" and not _is_config(path / CONFIG if path.is_dir() else path)
     if what is None or what == "dataset" or is_other:
@@ -255,6 +257,7 @@ def _from_other_repo(source: str) -> list[RawFile]:
 
 
 def _check_name(file: RawFile) -> None:
+    """Raise DataError for a name that cannot or must not be recorded."""
     if not is_utf8(f"{file.name}{file.argument}".encode(errors="surrogateescape")):
         raise DataError(
             f"the name of a source is not UTF-8, and names are recorded: {ascii(file.argument or file.name)}",

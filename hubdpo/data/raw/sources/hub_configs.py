@@ -34,6 +34,7 @@ class HubConfig:
         return [form for pattern, _ in self.files for form in (pattern, pattern.replace("**/", ""))]
 
     def splits(self, folder: Path) -> dict[str, Split | None]:
+        """Return the split of each file of the configuration, by its path in a downloaded repo."""
         splits: dict[str, Split | None] = {}
         for pattern, split in self.files:
             for name in sorted(glob.glob(pattern, root_dir=folder, recursive=True)):  # noqa: PTH207 - gives relative names
@@ -79,6 +80,7 @@ def choose_config(configs: list[HubConfig], address: str, path: str) -> HubConfi
 
 
 def common_splits(configs: Iterable[HubConfig], folder: Path) -> dict[str, Split | None]:
+    """Return the split of each file of a downloaded repo on which all its configurations agree."""
     declared: dict[str, set[Split | None]] = {}
     for config in configs:
         for name, split in config.splits(folder).items():

@@ -71,7 +71,10 @@ def _opening_command(file: RawFile) -> str | None:
 
 
 def likely_kind(head: bytes) -> str | None:
-    """Return the file name ending that fits the first bytes of a file: Excel calls its "Unicode text" .txt."""
+    """Return the file name ending that fits the first bytes of a file, or None.
+
+    Excel calls its "Unicode text" .txt, and rows come under any name.
+    """
     for magic, kind in TABLE_MAGIC.items():
         if head.startswith(magic):
             return kind
@@ -106,12 +109,16 @@ def refuse_binary(file: RawFile) -> None:
 
 
 def rename_command(file: RawFile, ending: str) -> str:
+    """Return the command that appends an ending to a file's name, or removes `.gz` or `.zst` if it is empty."""
     path = file.typed
     return f"mv {shlex.quote(path)} {shlex.quote(free(path + ending if ending else plain_name(path)))}"
 
 
 def refuse_selection(path: Path) -> None:
-    """Raise DataError if an indices file selects rows: early `datasets` saved folders so, later versions ignore it."""
+    """Raise DataError for an Arrow file whose folder selects or reorders its rows by an indices file.
+
+    Early versions of `datasets` saved folders this way. Later versions write the selected rows, and ignore the indices.
+    """
     folder = path.parent
     indices_name = _indices_name(folder)
     if indices_name is None:

@@ -72,6 +72,7 @@ def let_clock_tick(states: Sequence[State]) -> None:
 
 
 def check_unchanged(files: Sequence[RawFile]) -> None:
+    """Raise DataError for the first file that is not as it was before it was read."""
     for file in files:
         try:
             now = state_of(file.original, file.name)

@@ -29,7 +29,11 @@ from hubdpo.errors import DataError
 
 
 def unpacked(files: list[RawFile], scratch: str) -> list[RawFile]:
-    """Return the files as plain UTF-8 lines, with copies in `scratch` of those that are packed or written otherwise."""
+    """Return the files as plain UTF-8, with copies in the folder `scratch` of those that are not.
+
+    Copied are files that are compressed, of another encoding, or JSON whose lines end in CR. Raise DataError for a
+    broken file, or one that unpacks to far more than its size.
+    """
     plain = []
     for number, file in enumerate(files):
         base_name = Path(plain_name(file.name)).name

@@ -78,17 +78,20 @@ def not_utf8(name: str, sample: bytes, where: str = "") -> DataError:
 
 
 def mostly_utf8(head: bytes) -> bool:
+    """Return whether more than half of the lines that are not ASCII are UTF-8."""
     lines = [line for line in head.split(b"\n")[: -1 if head.count(b"\n") else None] if not line.isascii()]
     return 2 * sum(map(is_utf8, lines)) > len(lines)
 
 
 def write_utf8(stream: IO[bytes], out: IO[bytes], encoding: str) -> None:
+    """Convert text to UTF-8. Raise UnicodeError if it is broken."""
     with io.TextIOWrapper(stream, encoding=encoding, newline="") as text:
         while block := text.read(BLOCK):
             out.write(block.encode())
 
 
 def write_newlines(stream: IO[bytes], out: IO[bytes]) -> None:
+    """Replace each CR by LF."""
     while block := stream.read(BLOCK):
         out.write(block.replace(b"\r", b"\n"))
 

@@ -50,8 +50,9 @@ def json_layout(
 ) -> tuple[Layout, list[str]]:
     """Return the layout of a JSON file, and the keys of its lists of rows, or how its table is written.
 
-    With `rows`, a .jsonl file of one line is a line. An object with all `columns` of a described row is a row. Raise
-    DataError if the file is not JSON or not UTF-8, or if its rows cannot be found.
+    With `rows`, the path to a list inside each row, a .jsonl file of one line is a line and no object. An object with
+    all `columns` of a described row is a row. Raise DataError if the file is not JSON or not UTF-8, or if its rows
+    cannot be found.
     """
     with storage.open_read(file.path) as stream:
         head = stream.read(HEAD_BYTES)
@@ -87,6 +88,7 @@ def json_layout(
 
 
 def whole_text(file: RawFile) -> bytes:
+    """Return the content of a file without its byte order mark."""
     with storage.open_read(file.path) as stream:
         return stream.read().removeprefix(BOM)
 
@@ -178,6 +180,7 @@ def _whole_object(file: RawFile) -> Row:
 
 
 def _check_path(file: RawFile, most: int, path: str) -> None:
+    """Raise DataError unless a path leads to a list in a file that is one JSON object."""
     if (size := storage.size_of(file.path)) > most:
         raise DataError(f"{file.name} is one JSON object of {size:,} bytes", hint=f"--max-line-bytes {size}")
     value = _whole_object(file)

@@ -116,7 +116,10 @@ def _first_line(stream: IO[bytes], start: int, stop: int) -> int:
 
 
 def parse(line: int, text: bytes | memoryview) -> RawRow:
-    """Return the row of a JSON text; NaN and Infinity become null, and a comma after the object is dropped."""
+    """Return the row of a JSON text.
+
+    NaN and Infinity, which Python writes but JSON does not have, become null; a comma after the object is dropped.
+    """
     size = len(text)
     repair = None
     try:
@@ -139,15 +142,18 @@ def parse(line: int, text: bytes | memoryview) -> RawRow:
 
 
 def too_long(line: int, most: int) -> RawRow:
+    """Return the broken row of a text of more than `most` bytes, which is not parsed."""
     return RawRow(line, None, "line_too_long", most, f"it has more than {most:,} bytes")
 
 
 def where_malformed(problem: orjson.JSONDecodeError) -> str:
+    """Return what is wrong with a JSON text, and where."""
     place = f"line {problem.lineno}, column {problem.colno}" if problem.lineno > 1 else f"column {problem.colno}"
     return f"{problem.msg} at {place}"
 
 
 def without_constants(text: bytes) -> bytes:
+    """Replace NaN and Infinity by null."""
     if b"NaN" not in text and b"Infinity" not in text:
         return text
     return _CONSTANT.sub(lambda match: match[0] if match[0].startswith(b'"') else b"null", text)
