@@ -139,6 +139,10 @@ def _indices_name(folder: Path) -> str | None:
         state = orjson.loads((folder / STATE).read_bytes())
     except (OSError, orjson.JSONDecodeError):
         return None
-    members = [state.get(key) for key in ("_indices_files", "_indices_data_files")] if isinstance(state, dict) else []
-    files = next(filter(None, members), [None])
-    return files[0].get("filename", INDICES) if isinstance(files[0], dict) else files[0]
+    members = state.items() if isinstance(state, dict) else ()
+    files = [files for key, files in members if "indices" in key and "files" in key and files]
+    if not files:
+        return None
+    first = files[0][0] if isinstance(files[0], list) else files[0]
+    name = first.get("filename") if isinstance(first, dict) else first
+    return name if isinstance(name, str) else INDICES
