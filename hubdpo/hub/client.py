@@ -16,7 +16,7 @@ from hubdpo import console
 from hubdpo.artefacts.manifests.manifest import write_atomic
 from hubdpo.errors import HubError, NoSuchRevision
 from hubdpo.hub.failures import (
-    AGAIN,
+    CHECK_NETWORK,
     NotCached,
     OtherType,
     first_line,
@@ -79,10 +79,7 @@ def resolve(
 
 
 def exists(repo_id: str, repo_type: RepoType, *, cached: bool = False) -> bool:
-    """Tell whether there is a model or a dataset of this name on the Hub; offline, in the cache.
-
-    `cached` is that of `repeat`.
-    """
+    """Tell whether there is a model or a dataset of this name on the Hub; offline, in the cache."""
     if is_offline():
         return cache_of(repo_id, repo_type).is_dir()
     return bool(repeat(lambda: api().repo_exists(repo_id, repo_type=repo_type), cached=cached))
@@ -229,10 +226,7 @@ def not_cached(ref: RepoRef, repo_type: RepoType | None) -> NoReturn:
     is_partial = repo_type and (cache_of(ref.repo_id, repo_type) / "snapshots" / (ref.revision or "main")).is_dir()
     what = f"`{ref}` is not in the cache" + (" with all its files" if is_partial else "")
     if not is_offline():
-        raise NotCached(
-            f"{what}, and {endpoint()} does not answer",
-            hint=f"check the network and HF_ENDPOINT, then {AGAIN}",
-        )
+        raise NotCached(f"{what}, and {endpoint()} does not answer", hint=CHECK_NETWORK)
     command = ["hf", "download", ref.repo_id]
     command += ["--repo-type", "dataset"] if repo_type == "dataset" else []
     command += ["--revision", ref.revision] if ref.revision else []

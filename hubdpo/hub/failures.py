@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING
 
 from hubdpo.artefacts.folders.named import near_folder
 from hubdpo.errors import HubdpoError, HubError, MachineError, NoSuchRevision
-from hubdpo.hub.absent import log_in, not_there, not_yours, token
-from hubdpo.hub.near import near_revision
+from hubdpo.hub.absent import log_in, near_revision, not_there, not_yours, token
 from hubdpo.hub.reference import RepoType, type_option
 from hubdpo.hub.transport import THIS_MACHINE, http, hub_address, retry_after
-from hubdpo.machine.refusals import DISK_FAILURE, QUOTED_ANSWER, machine_error
+from hubdpo.machine.refusals import AGAIN, DISK_FAILURE, QUOTED_ANSWER, machine_error
 
 if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError
 
-LIBRARIES = frozenset({"huggingface_hub", "httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3", "hf_xet"})
+HUB_LIBRARIES = {"huggingface_hub", "hf_xet"}
+HTTP_LIBRARIES = {"httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3"}
 """Libraries whose errors, whatever their class, are about the Hub or the network."""
 OUR_MISTAKES = frozenset({
     # the library was called wrongly
@@ -35,14 +35,15 @@ OUR_MISTAKES = frozenset({
     "InferenceTimeoutError", "InferenceEndpointError", "TextGenerationError", "DDUFError", "SandboxError", "CLIError",
 })  # fmt: skip
 """Errors, and classes derived from them, that only a bug of hubdpo can cause. They keep their traceback."""
-REFUSED = f"[Errno {errno.ECONNREFUSED}]"
-"""How Python writes that no server listens at an address; the HTTP library has it in the text alone."""
-NO_TLS = re.compile(r"\[SSL: (WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE|HTTP_REQUEST|PACKET_LENGTH_TOO_LONG)\]")
-NO_TRUST = re.compile(r"\[SSL: CERTIFICATE_VERIFY_FAILED\] (?:certificate verify failed: )?([^(]*)")
-"""How OpenSSL says that a server does not speak https, and that its certificate is not one to trust."""
-UNKNOWN_NAME = (f"[Errno {socket.EAI_NONAME}]", f"[Errno {getattr(socket, 'EAI_NODATA', socket.EAI_NONAME)}]")
-"""How Python writes that the name of a host has no address."""
-AGAIN = "run the same command again"
+REFUSED = re.compile(rf"\[Errno {errno.ECONNREFUSED}\]")
+UNKNOWN_NAME = re.compile(rf"\[Errno ({socket.EAI_NONAME}|{getattr(socket, 'EAI_NODATA', socket.EAI_NONAME)})\]")
+"""How Python writes that no server listens at an address, and that a name has none; HTTP libraries keep the text."""
+TLS_FAULT = re.compile(
+    r"\[SSL: (?:WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE|HTTP_REQUEST|PACKET_LENGTH_TOO_LONG)\]"
+    r"|\[SSL: CERTIFICATE_VERIFY_FAILED\] (?:certificate verify failed: )?([^(]*)"
+)
+"""How OpenSSL says that a server does not speak https, or why its certificate is not one to trust."""
+CHECK_NETWORK = f"check the network and HF_ENDPOINT, then {AGAIN}"
 
 
 def is_offline() -> bool:
@@ -80,7 +81,7 @@ def is_unknown_outcome(problem: BaseException) -> bool:
 
     if isinstance(problem, PermissionError) or machine_error(problem) is not None:  # a second attempt would fail alike
         return False
-    if NO_TLS.search(str(problem)) or NO_TRUST.search(str(problem)):
+    if TLS_FAULT.search(str(problem)):
         return False
     if isinstance(problem, JSONDecodeError):  # a proxy answered in place of the Hub
         return True
@@ -103,24 +104,23 @@ def is_unreachable(problem: BaseException) -> bool:
     return status == 429 or status >= 500 or isinstance(problem, JSONDecodeError)
 
 
-def nothing_listens(problem: BaseException | None) -> bool:
+def nothing_listens(problem: BaseException) -> bool:
     """Tell whether a connection to this machine was refused: no server has been started there."""
-    return _says(problem, REFUSED) and _host(problem) in THIS_MACHINE
+    return _said_in(problem, REFUSED) is not None and _host(problem) in THIS_MACHINE
 
 
-def is_unknown_name(problem: BaseException | None) -> bool:
+def is_unknown_name(problem: BaseException) -> bool:
     """Tell whether the host has a name that leads nowhere; a name server that does not answer for now is none."""
-    return _says(problem, *UNKNOWN_NAME)
+    return _said_in(problem, UNKNOWN_NAME) is not None
 
 
-def _says(problem: BaseException | None, *texts: str) -> bool:
-    """Tell whether an error, or a cause of it, has one of these texts."""
-    while problem is not None and not any(text in str(problem) for text in texts):
-        problem = problem.__cause__
-    return problem is not None
+def _said_in(problem: BaseException, pattern: re.Pattern[str]) -> re.Match[str] | None:
+    """Find a pattern in the text of an error, or of a cause of it."""
+    found = pattern.search(str(problem))
+    return _said_in(problem.__cause__, pattern) if found is None and problem.__cause__ else found
 
 
-def _host(problem: BaseException | None) -> str | None:
+def _host(problem: BaseException) -> str | None:
     """Return the host that a request was sent to."""
     url = getattr(getattr(problem, "_request", None), "url", None) or hub_address()
     return urllib.parse.urlsplit(str(url)).hostname
@@ -153,8 +153,7 @@ def translate_errors(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as problem:
-        translated = as_hub_error(what, problem)
-        if translated is None:
+        if (translated := as_hub_error(what, problem)) is None:
             raise
         raise translated from None
 
@@ -191,9 +190,7 @@ def as_hub_error(what: str, problem: BaseException) -> HubdpoError | None:
     kinds = type(problem).__mro__
     if OUR_MISTAKES.intersection(kind.__name__ for kind in kinds):
         return None
-    if isinstance(problem, RuntimeError) and isinstance(
-        problem.__cause__, Exception
-    ):  # huggingface_hub wraps errors of uploads
+    if isinstance(problem, RuntimeError) and problem.__cause__:  # huggingface_hub wraps errors of uploads
         return as_hub_error(what, problem.__cause__)
     if isinstance(problem, (errors.LocalTokenNotFoundError, errors.DeviceCodeError, errors.OIDCError)):
         reason = "" if isinstance(problem, errors.LocalTokenNotFoundError) else f": {first_line(problem)}"
@@ -204,8 +201,8 @@ def as_hub_error(what: str, problem: BaseException) -> HubdpoError | None:
             f"no answer{_about(what)}: no server runs at {hub_address()}, where HF_ENDPOINT points",
             hint=f"hubdpo serve-hub hub --port {address.port or 80}",
         )
-    if (told := _tls_fault(problem)) is not None:
-        return told
+    if (fault := _said_in(problem, TLS_FAULT)) is not None:
+        return _tls_fault(fault)
     if is_unknown_name(problem):
         nowhere = f"no answer{_about(what)}: there is no host `{_host(problem)}`, or this machine has no network"
         step = "unset HF_ENDPOINT" if os.environ.get("HF_ENDPOINT") else "check the network"
@@ -214,10 +211,7 @@ def as_hub_error(what: str, problem: BaseException) -> HubdpoError | None:
         return HubError(f"`{what}` must be asked of the Hub, and offline mode is on", hint="export HF_HUB_OFFLINE=0")
     if isinstance(problem, errors.LocalEntryNotFoundError):
         cause = f": {type(problem.__cause__).__name__}" if problem.__cause__ else ""
-        return HubError(
-            f"`{what}` cannot be downloaded from {hub_address()}{cause}",
-            hint=f"check the network and HF_ENDPOINT, then {AGAIN}",
-        )
+        return HubError(f"`{what}` cannot be downloaded from {hub_address()}{cause}", hint=CHECK_NETWORK)
     if isinstance(problem, (errors.HFValidationError, errors.HfUriError)):
         return HubError(f"`{what}` is no name on the Hub: {first_line(problem)}", hint="write USER/NAME")
     if isinstance(problem, (errors.SafetensorsParsingError, errors.NotASafetensorsRepoError)):
@@ -229,20 +223,17 @@ def as_hub_error(what: str, problem: BaseException) -> HubdpoError | None:
         )
     if isinstance(problem, errors.EntryNotFoundError):
         return HubError(f"`{what}` lacks a file: {first_line(problem)}", hint="check the revision")
-    quoted = QUOTED_ANSWER.search(str(problem)) is not None  # and its status, except by git-lfs's batch call
-    if status_of(problem) is not None or quoted:
+    if status_of(problem) is not None or QUOTED_ANSWER.search(str(problem)):  # git-lfs's batch call quotes no status
         return _refused(what, problem)
     if isinstance(problem, (ConnectionError, errors.XetDownloadError)):
         return HubError(
             f"large files of `{what}` cannot be sent or read: {first_line(problem)}",
             hint=f"check the network, then {AGAIN}",
         )
-    if isinstance(problem, TimeoutError) or _is_of_http(kinds):
-        return HubError(
-            f"no answer from {hub_address()}{_about(what)} ({type(problem).__name__})",
-            hint=f"check the network and HF_ENDPOINT, then {AGAIN}",
-        )
-    if _libraries(kinds):
+    libraries = {kind.__module__.partition(".")[0] for kind in kinds}
+    if isinstance(problem, TimeoutError) or libraries & HTTP_LIBRARIES:
+        return HubError(f"no answer from {hub_address()}{_about(what)} ({type(problem).__name__})", hint=CHECK_NETWORK)
+    if libraries & HUB_LIBRARIES:
         return HubError(
             f"`{what}`: {type(problem).__name__}: {first_line(problem)}", hint=f"hubdpo doctor, then {AGAIN}"
         )
@@ -287,14 +278,10 @@ def _refused(what: str, problem: BaseException) -> HubError:
     )
 
 
-def _tls_fault(problem: BaseException | None) -> HubError | None:
-    """Return the error for a Hub with which no encrypted connection can be had, None for any other problem."""
-    while problem is not None and not NO_TLS.search(str(problem)) and not NO_TRUST.search(str(problem)):
-        problem = problem.__cause__
-    if problem is None:
-        return None
-    if (untrusted := NO_TRUST.search(str(problem))) is not None:
-        message = f"the certificate of {hub_address()} is not one to trust: {untrusted[1].strip()}"
+def _tls_fault(fault: re.Match[str]) -> HubError:
+    """Return the error for a Hub with which no encrypted connection can be had."""
+    if fault[1] is not None:
+        message = f"the certificate of {hub_address()} is not one to trust: {fault[1].strip()}"
         return HubError(message, hint=f"check HF_ENDPOINT, the clock and the proxy of this machine, then {AGAIN}")
     plain = f"http://{hub_address().partition('://')[2]}"
     is_here = urllib.parse.urlsplit(plain).hostname in THIS_MACHINE
@@ -303,7 +290,6 @@ def _tls_fault(problem: BaseException | None) -> HubError | None:
 
 
 def _type_in(problem: HfHubHTTPError) -> RepoType:
-    """Return the type of the repo that was asked for."""
     return "dataset" if "/datasets/" in str(problem.response.url) else "model"
 
 
@@ -320,11 +306,3 @@ def _said(problem: BaseException) -> str:
 
 def _about(what: str) -> str:
     return f" for `{what}`" if what else ""
-
-
-def _libraries(kinds: tuple[type, ...]) -> frozenset[str]:
-    return LIBRARIES.intersection(kind.__module__.partition(".")[0] for kind in kinds)
-
-
-def _is_of_http(kinds: tuple[type, ...]) -> bool:
-    return bool(_libraries(kinds) - {"huggingface_hub", "hf_xet"})

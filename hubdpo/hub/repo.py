@@ -15,11 +15,12 @@ from hubdpo.artefacts.formats.bounded import check_size, read_bytes
 from hubdpo.artefacts.formats.safetensors_header import read_shapes
 from hubdpo.errors import ArtefactError, VerificationFailed
 from hubdpo.hub.client import cached_tree, download, errors_of_repo, fetch, is_cache_only, not_cached
-from hubdpo.hub.failures import AGAIN, first_line
+from hubdpo.hub.failures import first_line
 from hubdpo.hub.reference import RepoRef, RepoType, hub_path
 from hubdpo.hub.retry import TRIES, repeat, wait_before
 from hubdpo.hub.snapshot import Shapes, Snapshot, git_blob_id
 from hubdpo.hub.transport import api, download_bars, endpoint
+from hubdpo.machine.refusals import AGAIN
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoFile

@@ -24,7 +24,6 @@ def newest_first(tags: Iterable[str]) -> list[str]:
 
 
 def highest(tags: Iterable[str]) -> str | None:
-    """Return the tag of the highest version, or None when no tag is a version."""
     return next(iter(newest_first(tags)), None)
 
 

@@ -14,9 +14,6 @@ Kind = Literal[
     "stale",
 ]  # fmt: skip
 
-MOST_REMEMBERED = 100
-"""Most paths whose answers are kept for `stale`."""
-
 
 @dataclass
 class Fault:
@@ -46,8 +43,6 @@ class Fault:
 
 
 class Faults:
-    """The active faults, matched with each request."""
-
     def __init__(self) -> None:
         self._faults: list[Fault] = []
         self._answers: dict[str, list[Answer]] = {}
@@ -76,15 +71,11 @@ class Faults:
     def remember(self, path: str, answer: Answer) -> None:
         """Keep the last two different answers of a path, while a `stale` fault is active."""
         with self._guard:
-            if not any(fault.kind == "stale" for fault in self._faults):
-                return
-            if path not in self._answers and len(self._answers) >= MOST_REMEMBERED:
-                del self._answers[next(iter(self._answers))]
-            known = self._answers.setdefault(path, [])
-            if not known or known[-1].content != answer.content:
-                self._answers[path] = [*known[-1:], answer]
+            if any(fault.kind == "stale" for fault in self._faults):
+                known = self._answers.get(path, [])
+                if not known or known[-1].content != answer.content:
+                    self._answers[path] = [*known[-1:], answer]
 
     def before(self, path: str) -> Answer | None:
-        """Return the answer of a path before its last change."""
         with self._guard:
             return self._answers.get(path, [None])[0]

@@ -14,22 +14,11 @@ def reachable(git: Repo, also: Iterable[bytes] = ()) -> set[bytes]:
 
     Blobs are not looked at.
     """
-    found: set[bytes] = set()
-    left = [*git.refs.as_dict().values(), *also]
-    while left:
-        sha = left.pop()
-        if sha in found:
-            continue
-        found.add(sha)
-        item = git.object_store[sha]
-        if isinstance(item, Tag):
-            left.append(item.object[1])
-        elif isinstance(item, Commit):
-            left += [item.tree, *item.parents]
-        elif isinstance(item, Tree):
-            for entry in item.iteritems():
-                (left.append if stat.S_ISDIR(entry.mode) else found.add)(entry.sha)
-    return found
+    seen: set[bytes] = set()
+    for sha in (*git.refs.as_dict().values(), *also):
+        for commit in _history(git, sha, seen):
+            seen.update([blob for _, blob in _blobs(git, commit.tree, seen)])
+    return seen
 
 
 def named_blobs(git: Repo, wanted: set[bytes]) -> dict[bytes, tuple[str, str]]:
@@ -40,7 +29,7 @@ def named_blobs(git: Repo, wanted: set[bytes]) -> dict[bytes, tuple[str, str]]:
     seen: set[bytes] = set()
     for ref in sorted(refs, key=lambda ref: ([not ref.startswith(prefix) for prefix in order], ref)):
         for commit in _history(git, refs[ref], seen):
-            for path, blob in _blobs(git, commit.tree, b"", seen):
+            for path, blob in _blobs(git, commit.tree, seen):
                 if blob in wanted and blob not in found:
                     found[blob] = path.decode(), ref.decode().removeprefix("refs/heads/")
     return found
@@ -108,9 +97,9 @@ def _oldest_first(git: Repo, sha: bytes, done: Mapping[bytes, bytes]) -> Iterato
             yield commit
 
 
-def _blobs(git: Repo, tree: bytes, prefix: bytes, seen: set[bytes]) -> Iterator[tuple[bytes, bytes]]:
+def _blobs(git: Repo, tree: bytes, seen: set[bytes]) -> Iterator[tuple[bytes, bytes]]:
     """Yield path and id of the blobs in a tree; trees in `seen` are skipped."""
-    left = [(prefix, tree)]
+    left = [(b"", tree)]
     while left:
         prefix, sha = left.pop()
         if sha in seen:

@@ -31,7 +31,6 @@ def hub(tmp_path: Path, log: Path) -> Iterator[LoopbackHub]:
     writer = AccessLog(str(log))
     with LoopbackHub(tmp_path / "hub", tokens=[f"carol:{TOKEN}"], done=writer.write) as made:
         yield made
-    writer.close()
 
 
 def lines(log: Path, count: int) -> list[re.Match[str]]:
@@ -129,7 +128,6 @@ def test_a_full_disk_stops_the_log_and_not_the_server(tmp_path: Path, capsys: py
         writer._path = tmp_path / "access.log"  # there is room again
         ask(made, "GET", "/last")
         assert lines(writer._path, 1)[0][4] == "/last"
-    writer.close()
     said = capsys.readouterr().err
     assert said.count("the access log cannot be written") == 1
     assert "3 requests are missing in it" in said

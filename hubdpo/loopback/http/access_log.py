@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 from datetime import UTC, datetime
@@ -19,17 +18,16 @@ class AccessLog:
     """Append lines to a file that only the user can read, or to stderr for `-`. Raise ConfigError if it cannot.
 
     A line is `TIME ID METHOD PATH STATUS BYTES MILLISECONDS USER`. The path is as it was sent, percent-encoded, so no
-    field has a space; `-` is a user without a token, or a request that could not be read. The file is opened again
-    once it was moved or removed, as by logrotate.
+    field has a space; `-` is a user without a token, or a request that could not be read. The file is opened for each
+    line, so one that was moved or removed, as by logrotate, is followed by a new one.
     """
 
     def __init__(self, place: str) -> None:
         self._path = None if place == STDERR else Path(place)
         self._guard = threading.Lock()
-        self._file: int | None = None
         self._lost = 0
         try:
-            self._follow()
+            os.close(self._opened())
         except OSError as problem:
             raise ConfigError(
                 f"the access log {place} cannot be written: {problem.strerror}",
@@ -40,7 +38,8 @@ class AccessLog:
         """Append a line; if that fails, as on a full disk, the request is served all the same."""
         with self._guard:
             try:
-                os.write(self._follow(), _line(entry).encode())
+                with os.fdopen(self._opened(), "wb", buffering=0) as file:
+                    file.write(_line(entry).encode())
             except OSError as problem:
                 if not self._lost:
                     console.warn(
@@ -52,24 +51,10 @@ class AccessLog:
                 console.warn(f"the access log is written again; {self._lost} requests are missing in it")
                 self._lost = 0
 
-    def close(self) -> None:
-        with self._guard:
-            if self._file is not None:
-                os.close(self._file)
-            self._file = None
-
-    def _follow(self) -> int:
-        """Return the file that has the name now, opened if necessary."""
+    def _opened(self) -> int:
         if self._path is None:
-            return STDERR_FILE
-        if self._file is not None:
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(self._file), self._path.stat()):
-                    return self._file
-            os.close(self._file)
-            self._file = None
-        self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        return self._file
+            return os.dup(STDERR_FILE)
+        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
 
 def _line(entry: Logged) -> str:

@@ -114,10 +114,7 @@ class ConnectionServer(socketserver.ThreadingTCPServer):
 
     def __init__(self, address: tuple[str, int], handler: type[socketserver.BaseRequestHandler], most: int) -> None:
         self.most, self.waiting = most, Waiting()
-        self.served = 0
-        """Number of connections being served."""
-        self.answering = 0
-        """Number of requests whose answer is being computed."""
+        self.served = self.answering = 0  # connections, and requests whose answer is being computed
         self._room = threading.Condition()
         super().__init__(address, handler)
 

@@ -81,12 +81,10 @@ class LocalServer:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Serve in a background thread until `close`."""
         self._thread = threading.Thread(target=self.listener.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         self._thread.start()
 
     def serve_forever(self) -> None:
-        """Serve in this thread until interrupted."""
         self.listener.serve_forever(poll_interval=0.2)
 
     def close(self) -> None:
@@ -190,14 +188,16 @@ class _Handler(socketserver.BaseRequestHandler):
 
     def _finish(self, request: Request, answer: Answer | None, fault: Fault | None) -> None:
         if answer is None:
-            self._reset()
+            self._keep = False
+            # a linger of zero seconds sends a reset in place of a normal close
+            self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.request.shutdown(socket.SHUT_RD)
             return
         if fault is None and request.method == "GET" and request.path.endswith("/refs") and answer.status == 200:
             self.server.faults.remember(request.path, answer)
         self._send(answer, fault, request.id, with_body=request.method != "HEAD")
 
     def _refuse(self, refusal: Refusal) -> None:
-        """Answer a malformed request and close the connection."""
         self._keep = False
         self._sent = 0
         request_id = uuid.uuid4().hex
@@ -224,7 +224,10 @@ class _Handler(socketserver.BaseRequestHandler):
             time.sleep(fault.seconds)
         answer = None if fault.kind.endswith("-before") else self.server.answer(request)
         if fault.kind.startswith("hang-"):
-            self._hang(fault)
+            fault.reached.set()
+            self.request.settimeout(None)
+            while self.request.recv(CHUNK):  # discard what the client sends, until it closes the connection
+                pass
         if answer is None or fault.kind in ("hang-after", "reset-after"):
             return None
         if fault.kind == "stale" and answer.status == 200:
@@ -235,12 +238,6 @@ class _Handler(socketserver.BaseRequestHandler):
                 content[len(content) // 2] ^= 1
             return Answer(answer.status, answer.headers, bytes(content))
         return answer
-
-    def _hang(self, fault: Fault) -> None:
-        fault.reached.set()
-        self.request.settimeout(None)
-        while self.request.recv(CHUNK):  # discard what the client sends, until it closes the connection
-            pass
 
     def _send(self, answer: Answer, fault: Fault | None, request_id: str, *, with_body: bool) -> None:
         cut = fault is not None and fault.kind == "truncate"
@@ -266,9 +263,3 @@ class _Handler(socketserver.BaseRequestHandler):
                 self._writer.flush()
                 time.sleep(fault.seconds)
         self._writer.flush()
-
-    def _reset(self) -> None:
-        self._keep = False
-        # a linger of zero seconds sends a reset in place of a normal close
-        self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.request.shutdown(socket.SHUT_RD)

@@ -56,11 +56,9 @@ class Accounts:
         return frozenset(org for (org,) in self._tables.query("SELECT org FROM member WHERE user = ?", user))
 
     def owns(self, user: str, namespace: str) -> bool:
-        """Return whether the namespace is that of the user, or of an organisation with this member."""
         return user == namespace or namespace in self.orgs_of(user)
 
     def is_known(self, user: str) -> bool:
-        """Return whether the user has a token that is not revoked."""
         return bool(self._tables.query("SELECT 1 FROM token WHERE user = ? AND revoked IS NULL", user))
 
     def users(self) -> list[str]:
@@ -68,7 +66,6 @@ class Accounts:
         return [user for (user,) in rows]
 
     def orgs(self) -> dict[str, list[str]]:
-        """Return the members of each organisation."""
         found: dict[str, list[str]] = {}
         for org, user in self._tables.query("SELECT org, user FROM member ORDER BY org, user"):
             found.setdefault(org, []).append(user)
@@ -82,9 +79,10 @@ class Accounts:
 
     def add(self, tokens: Sequence[Token], orgs: Sequence[Org] = ()) -> None:
         """Add tokens, and give organisations these members. Raise ConfigError, changing nothing, for a taken name."""
-        hashes = [keyed_hash(self._key, bare_hash(token.value)) for token in tokens]
         with self._tables.transaction():
-            for token, hashed in zip(tokens, hashes, strict=True):
+            self._check_names([token.user for token in tokens], orgs)
+            for token in tokens:
+                hashed = keyed_hash(self._key, bare_hash(token.value))
                 for user, when in self._tables.query("SELECT user, revoked FROM token WHERE hash = ?", hashed):
                     if user != token.user:
                         raise ConfigError(
@@ -92,8 +90,6 @@ class Accounts:
                         )
                     if when is not None:
                         console.warn(f"a token of {user} was revoked and is not accepted: give another VALUE")
-            self._check_names([token.user for token in tokens], orgs)
-            for token, hashed in zip(tokens, hashes, strict=True):
                 self._tables.query(  # a revoked token stays revoked
                     "INSERT INTO token (hash, user, may_write, added) VALUES (?, ?, ?, ?)"
                     " ON CONFLICT (hash) DO UPDATE SET may_write = excluded.may_write",

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from dulwich.errors import NotGitRepository
 from dulwich.objects import Blob, Commit, Tag, Tree
-from dulwich.repo import Repo as GitRepo
 
 from hubdpo.errors import MachineError
 from hubdpo.loopback import gitio, reach
@@ -93,8 +92,8 @@ def _of_repo(store: Store, repo: Repo, found: Garbage) -> set[str]:
         packed = {sha for pack in git.object_store.packs for sha in pack} - reached
         loose = {path: path.parent.name + path.name for path in (folder / "objects").glob(f"??/{'?' * 38}")}
         dead = {path: sha.encode() for path, sha in loose.items() if sha.encode() not in reached}
-        kinds = {path: _kind(git, sha) for path, sha in dead.items()}
-    for path in sorted(dead, key=kinds.__getitem__):
+        in_order = sorted(dead, key=lambda path: ORDER.index(type(git.object_store[dead[path]])))
+    for path in in_order:
         found.parts["git objects"].add(size_of(path))
         found.removals.append(path.unlink)
     if packed:
@@ -121,11 +120,6 @@ def _reachable(store: Store, repo: Repo) -> set[bytes]:
             f"the repo {repo.id} is damaged, nothing was removed: {problem} is missing",
             hint=f"git -C {store.git_folder(repo)} fsck",
         ) from None
-
-
-def _kind(git: GitRepo, sha: bytes) -> int:
-    item = git.object_store[sha]
-    return next(number for number, kind in enumerate(ORDER) if isinstance(item, kind))
 
 
 def _repack(store: Store, repo: Repo, dead: set[bytes]) -> None:

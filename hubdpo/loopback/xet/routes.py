@@ -40,7 +40,6 @@ class Xet:
         )  # fmt: skip
 
     def _granted(self, request: Request, scope: str) -> tuple[Repo, str]:
-        """Return the repo and the reader of the request's Xet token."""
         signed = self._signer.granted(request, scope)
         return still_readable(self._store, *signed), signed.reader
 

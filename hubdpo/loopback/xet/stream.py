@@ -16,10 +16,9 @@ class XetFile(io.RawIOBase):
     def __init__(self, store: XetStore, oid: str, size: int) -> None:
         self._store, self._oid, self._size = store, oid, size
         self._at = 0
-        self._parts: Iterator[bytes] = iter(())
+        self._parts: Iterator[bytes] | None = None
         self._left = b""
         """What is unpacked and not read yet, which begins at `_at`."""
-        self._begun = False
 
     def readable(self) -> bool:
         return True
@@ -36,14 +35,14 @@ class XetFile(io.RawIOBase):
         if at < 0:
             raise ValueError("a file has no bytes before its beginning")
         if at != self._at:
-            self._at, self._left, self._begun = at, b"", False
+            self._at, self._left, self._parts = at, b"", None
         return at
 
     def readinto(self, buffer: Buffer) -> int:
         if self._at >= self._size:
             return 0
-        if not self._begun:
-            self._parts, self._begun = self._store.read(self._oid, self._at), True
+        if self._parts is None:
+            self._parts = self._store.read(self._oid, self._at)
         if not self._left:
             self._left = next(self._parts, b"")
         count = min(len(buffer), len(self._left))

@@ -75,7 +75,9 @@ class Collections:
             if "description" in fields:
                 entry["description"] = fields.text("description") or None
             if "theme" in fields:
-                entry["theme"] = _theme(fields)
+                if (theme := fields.text("theme")) not in THEMES:
+                    raise Refusal(400, f"`theme` must be one of {', '.join(THEMES)}")
+                entry["theme"] = theme
             if "private" in fields:
                 entry["private"] = fields.flag("private")
             if "position" in fields:
@@ -110,7 +112,6 @@ class Collections:
         return as_json(self._visible(request, entry))
 
     def update_item(self, request: Request, owner: str, name: str, item_id: str) -> None:
-        """Change the note of an item, or its place."""
         fields = sent_fields(request)
         with self._changing(request, owner, name) as (_, entry):
             item = _item(entry, item_id)
@@ -201,12 +202,6 @@ def _title(fields: Fields) -> str:
     if not title or len(title) > 60:
         raise Refusal(400, "a title has 1 to 60 characters")
     return title
-
-
-def _theme(fields: Fields) -> str:
-    if (theme := fields.text("theme")) not in THEMES:
-        raise Refusal(400, f"`theme` must be one of {', '.join(THEMES)}")
-    return theme
 
 
 def _note(fields: Fields) -> JSON | None:

@@ -103,7 +103,6 @@ class Commits:
         return may_write(request, repo)
 
     def _apply(self, git: GitRepo, repo: Repo, files: gitio.Files, key: str, value: Fields) -> None:
-        """Apply one operation of a commit to `files`."""
         named = value.text("path")
         path = file_path(named.removesuffix("/") if key in ("deletedFile", "deletedFolder") else named)
         if key == "file":

@@ -76,5 +76,4 @@ class LfsFiles:
 
 
 def pointer_blob(large: Large) -> bytes:
-    """Return the id of the blob that stands for a large file in git."""
     return bytes(Blob.from_string(gitio.pointer(large.oid, large.size)).id)

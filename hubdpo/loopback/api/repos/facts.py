@@ -17,7 +17,15 @@ PREFIXED = (
     "task_categories", "task_ids", "annotations_creators", "language_creators", "language", "multilinguality",
     "size_categories", "license",
 )  # fmt: skip
-"""Fields of a dataset card that become tags `FIELD:VALUE`."""
+TAGGED = {
+    "model": {
+        "library_name": "", "tags": "", "pipeline_tag": "", "language": "", "datasets": "dataset:",
+        "base_model": "base_model:", "license": "license:",
+    },
+    "dataset": {**{field: f"{field}:" for field in PREFIXED}, "tags": ""},
+}  # fmt: skip
+"""The fields of a card that become tags by which lists are filtered, as on huggingface.co, with what is put before."""
+TAGGED_ELSE = {"sdk": "", "tags": "", "license": "license:"}
 
 
 @dataclass(frozen=True)
@@ -29,8 +37,6 @@ class Facts:
 
 
 class Describer:
-    """Describe repos in the terms of the API."""
-
     def __init__(self, store: Store) -> None:
         self._store = store
         self._cache: dict[tuple[str, str], Facts] = {}
@@ -46,7 +52,6 @@ class Describer:
         return None
 
     def at(self, git: GitRepo, repo: Repo, sha: str) -> Facts:
-        """Return the facts of a commit."""
         if known := self._cache.get((repo.kind, sha)):
             return known
         commit = git.object_store[sha.encode()]
@@ -79,18 +84,8 @@ class Describer:
 
 
 def tags_of(kind: str, card: JSON) -> list[str]:
-    """Return the tags by which lists are filtered: those of the card and, as on huggingface.co, of its other fields."""
-    if kind == "model":
-        tags = [*texts(card, "library_name"), *texts(card, "tags"), *texts(card, "pipeline_tag")]
-        tags += texts(card, "language")
-        tags += [f"dataset:{name}" for name in texts(card, "datasets")]
-        tags += [f"base_model:{name}" for name in texts(card, "base_model")]
-        tags += [f"license:{name}" for name in texts(card, "license")]
-    elif kind == "dataset":
-        tags = [f"{field}:{value}" for field in PREFIXED for value in texts(card, field)] + texts(card, "tags")
-    else:
-        tags = [*texts(card, "sdk"), *texts(card, "tags"), *(f"license:{name}" for name in texts(card, "license"))]
-    return list(dict.fromkeys(tags))
+    fields = TAGGED.get(kind, TAGGED_ELSE).items()
+    return list(dict.fromkeys(prefix + value for field, prefix in fields for value in texts(card, field)))
 
 
 def texts(card: JSON, field: str) -> list[str]:

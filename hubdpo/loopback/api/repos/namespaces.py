@@ -56,7 +56,6 @@ class Namespaces:
         return found
 
     def _counts(self, request: Request, owner: str) -> JSON:
-        """Count the repos of a namespace that the user may read."""
         return {
             f"num{kinds.capitalize()}": sum(
                 repo.owner == owner and may_see(self._store, request.reader, repo) for repo in self._store.repos(kind)
