@@ -74,6 +74,11 @@ def pointer(oid: str, size: int) -> bytes:
     return f"version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {size}\n".encode()
 
 
+def pointer_id(oid: str, size: int) -> bytes:
+    """Return the id of the blob that stands for a large file."""
+    return bytes(Blob.from_string(pointer(oid, size)).id)
+
+
 def parse_pointer(data: bytes) -> tuple[str, int] | None:
     """Return the SHA-256 and size in an LFS pointer, or None for any other blob."""
     match = POINTER.fullmatch(data) if len(data) < 200 else None
@@ -90,10 +95,6 @@ def tree_entry(repo: Repo, path: bytes, sha: bytes) -> JSON:
             entry["size"] = large[1]
             entry["lfs"] = {"oid": large[0], "size": large[1], "pointerSize": len(item.data)}
     return entry
-
-
-def is_folder(repo: Repo, sha: bytes) -> bool:
-    return isinstance(repo.object_store[sha], Tree)
 
 
 def list_tree(repo: Repo, tree: bytes, prefix: bytes, *, recursive: bool) -> list[tuple[bytes, bytes]]:

@@ -57,12 +57,12 @@ def rewrite_without(git: Repo, blobs: set[bytes], also: Iterable[bytes] = ()) ->
         tag = git.object_store[sha]
         peeled = tag.object[1] if isinstance(tag, Tag) else sha
         new = rewritten(peeled)
-        if isinstance(tag, Tag) and new != peeled:
+        if new == peeled:
+            continue
+        if isinstance(tag, Tag):
             tag.object = (Commit, new)
             git.object_store.add_object(tag)
             new = tag.id
-        elif isinstance(tag, Tag):
-            new = sha
         git.refs.set_if_equals(ref, sha, new)
     return commits
 

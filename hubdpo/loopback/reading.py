@@ -19,8 +19,7 @@ from hubdpo.loopback.http.wire import Answer, Request, User
 from hubdpo.loopback.limits import check_room
 from hubdpo.loopback.names import KINDS
 from hubdpo.loopback.storage.store import Repo, Store
-from hubdpo.loopback.xet.store import XetStore
-from hubdpo.loopback.xet.stream import XetFile
+from hubdpo.loopback.xet.store import XetFile, XetStore
 
 MOST_KEPT = 200_000
 """Blobs whose sizes are kept in memory."""
@@ -69,7 +68,7 @@ class Reading:
         return access.may_read(self._store, _asked_by(user, "/"), KINDS[kinds], repo_id)
 
     def may_read(self, user: User | None, kind: str, repo_id: str) -> bool:
-        return access.readable(self._store, user.name if user else "", kind, repo_id) is not None
+        return access.readable(self._store, user, kind, repo_id) is not None
 
     def while_it_exists(self, repo: Repo) -> AbstractContextManager[None]:
         """Turn any failure of the block into Refusal 404 if the repo was deleted meanwhile."""

@@ -32,27 +32,29 @@ def authenticate(store: Store, request: Request) -> User | None:
     return user
 
 
-def readable(store: Store, reader: str, kind: str, repo_id: str) -> Repo | None:
-    """Return a repo if `reader` may read it. Every read goes through here; "" is an anonymous reader."""
+def readable(store: Store, user: User | None, kind: str, repo_id: str) -> Repo | None:
+    """Return a repo if the user may read it. Every read goes through here; None is an anonymous reader."""
     repo = store.repo(kind, repo_id)
-    return repo if repo and may_see(store, reader, repo) else None
+    return repo if repo and may_see(user, repo) else None
 
 
-def may_see(store: Store, reader: str, repo: Repo) -> bool:
-    return not repo.private or bool(reader and store.accounts.owns(reader, repo.owner))
+def may_see(user: User | None, repo: Repo) -> bool:
+    return not repo.private or (user is not None and user.owns(repo.owner))
 
 
 def still_readable(store: Store, reader: str, kind: str, repo_id: str) -> Repo:
     """Return the repo of a signed URL or Xet token. Raise Refusal 403 if its reader lost access since."""
-    repo = readable(store, reader, kind, repo_id)
-    if repo is None or (reader and not store.accounts.is_known(reader)):
+    accounts = store.accounts
+    user = User(reader, False, accounts.orgs_of(reader)) if reader and accounts.is_known(reader) else None
+    repo = readable(store, user, kind, repo_id)
+    if repo is None or (reader and user is None):
         raise Refusal(403, "the signed repo was deleted or is now private, or the token was revoked")
     return repo
 
 
 def may_read(store: Store, request: Request, kind: str, repo_id: str) -> Repo:
     """Return the repo that a request names. Raise the same Refusal for a missing and for an unreadable repo."""
-    repo = readable(store, request.reader, kind, repo_id)
+    repo = readable(store, request.user, kind, repo_id)
     if repo is None:
         if request.user is None:
             # huggingface.co sends no error code here; its clients recognise this case only over https
@@ -71,7 +73,7 @@ def may_write(request: Request, repo: Repo) -> User:
 
 def may_own(user: User, namespace: str, action: str) -> str:
     """Return a namespace that the user owns, in its own spelling. Raise Refusal 403 for any other, or a read token."""
-    own = user.namespace(namespace)
+    own = next((own for own in (user.name, *user.orgs) if own.lower() == namespace.lower()), None)
     if own is None or not user.may_write:
         raise Refusal(403, f'You don\'t have the rights to {action} under the namespace "{namespace}"')
     return own

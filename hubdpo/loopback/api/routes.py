@@ -11,8 +11,6 @@ from hubdpo.loopback.api.community.collections import Collections
 from hubdpo.loopback.api.community.pulls import Pulls
 from hubdpo.loopback.api.content.commits import Commits
 from hubdpo.loopback.api.content.files import Files
-from hubdpo.loopback.api.content.history import History
-from hubdpo.loopback.api.content.lfs_files import LfsFiles
 from hubdpo.loopback.api.content.trees import Trees
 from hubdpo.loopback.api.elsewhere import refuse
 from hubdpo.loopback.api.repos.facts import Describer
@@ -41,14 +39,12 @@ class Routes:
         self._store, self._pages = store, pages
         signer, xet_store = Signer(store.secret), XetStore(store)
         self._reading = Reading(store, xet_store, self._route, self._repo)
-        self._collections = collections = Collections(store)
+        collections = Collections(store)
         describer = Describer(store)
         repos = Repos(store, xet_store, collections, describer, endpoint)
         namespaces = Namespaces(store, describer)
-        self._files = files = Files(store, xet_store, signer, endpoint)
-        trees, history = Trees(store, xet_store, endpoint), History(store, endpoint)
-        pulls, xet = Pulls(store), Xet(store, xet_store, signer, endpoint)
-        lfs_files = LfsFiles(store, xet_store, pulls)
+        trees, pulls, xet = Trees(store, xet_store, endpoint), Pulls(store), Xet(store, xet_store, signer, endpoint)
+        self._files = files = Files(store, xet_store, signer, pulls, endpoint)
         commits = Commits(store, pulls, endpoint)
         # signed URLs, for which clients send no token, and calls with a Xet token
         self._signed: Table = {
@@ -90,8 +86,8 @@ class Routes:
             f"GET tree/{NAME}{REST}": trees.tree,
             f"POST paths-info{REST}": trees.paths_info,
             "GET refs": repos.refs,
-            f"GET commits{REST}": history.commits,
-            f"POST super-squash{REST}": history.squash,
+            f"GET commits{REST}": commits.history,
+            f"POST super-squash{REST}": commits.squash,
             f"GET auth-check{REST}": access.check,
             "PUT settings": repos.settings,
             "(?:GET|POST) user-access-(?:request|report)(?:/.*)?": access.ungated,
@@ -101,9 +97,9 @@ class Routes:
             f"POST branch{REST}": commits.create_branch,
             f"POST tag{REST}": commits.create_tag,
             f"DELETE (branch|tag){REST}": commits.delete_ref,
-            "GET lfs-files": lfs_files.listing,
-            "POST lfs-files/batch": lfs_files.delete,
-            "POST lfs-files/duplicate": lfs_files.duplicate,
+            "GET lfs-files": files.listing,
+            "POST lfs-files/batch": files.delete,
+            "POST lfs-files/duplicate": files.duplicate,
             "GET discussions": pulls.listing,
             "POST discussions": pulls.create,
             f"GET discussions/{NAME}": pulls.details,

@@ -38,10 +38,6 @@ class User:
     def owns(self, namespace: str) -> bool:
         return namespace == self.name or namespace in self.orgs
 
-    def namespace(self, name: str) -> str | None:
-        """Return a namespace that the user owns, in its own spelling, None for any other name."""
-        return next((own for own in (self.name, *self.orgs) if own.lower() == name.lower()), None)
-
 
 @dataclass
 class Request:

@@ -55,9 +55,6 @@ class Accounts:
     def orgs_of(self, user: str) -> frozenset[str]:
         return frozenset(org for (org,) in self._tables.query("SELECT org FROM member WHERE user = ?", user))
 
-    def owns(self, user: str, namespace: str) -> bool:
-        return user == namespace or namespace in self.orgs_of(user)
-
     def is_known(self, user: str) -> bool:
         return bool(self._tables.query("SELECT 1 FROM token WHERE user = ? AND revoked IS NULL", user))
 

@@ -101,7 +101,7 @@ def _of_repo(store: Store, repo: Repo, found: Garbage) -> set[str]:
         found.removals.append(lambda: _repack(store, repo, packed))
     linked: set[str] = set()
     for large in store.large_of(repo):
-        if bytes(Blob.from_string(gitio.pointer(large.oid, large.size)).id) in reached:
+        if gitio.pointer_id(large.oid, large.size) in reached:
             linked.add(large.oid)
         else:
             found.rows.append(("DELETE FROM large WHERE place = ? AND oid = ?", (repo.place, large.oid)))

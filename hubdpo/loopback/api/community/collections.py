@@ -159,7 +159,7 @@ class Collections:
                 with contextlib.suppress(Refusal):
                     slug = _find(request, read_document(self._path), item["id"])["slug"]  # its title may have changed
                     items.append({**item, "id": slug, "slug": slug})
-            elif readable(self._store, request.reader, item["type"], item["id"]):
+            elif readable(self._store, request.user, item["type"], item["id"]):
                 items.append(item)
         return {**entry, "items": items}
 

@@ -1,25 +1,39 @@
-"""Commits, branches and tags: each change moves one ref, under the repo's lock."""
+"""Commits, branches and tags, and the history of a branch: each change moves one ref, under the repo's lock."""
 
 from __future__ import annotations
 
 import base64
 import fnmatch
+import html
 import re
 import tempfile
 from collections.abc import Iterator
 from typing import IO, cast
 
+from dulwich.objects import Commit
 from dulwich.repo import Repo as GitRepo
+from dulwich.walk import Walker
 
 from hubdpo.loopback import gitio, limits
 from hubdpo.loopback.api.access import may_propose, may_write
 from hubdpo.loopback.api.community.pulls import Pulls, new_discussion
 from hubdpo.loopback.api.content.card_checks import checked_card
 from hubdpo.loopback.http.requests import Fields, parse, sent_fields, sent_json_parts
-from hubdpo.loopback.http.wire import JSON, LONGEST_MESSAGE, Answer, Refusal, Request, User, as_json, shortened
+from hubdpo.loopback.http.wire import (
+    JSON,
+    LONGEST_MESSAGE,
+    Answer,
+    Refusal,
+    Request,
+    User,
+    as_json,
+    next_page,
+    shortened,
+)
 from hubdpo.loopback.names import file_path, ref_name
 from hubdpo.loopback.storage.store import Repo, Store
 
+PAGE, LARGEST_PAGE = 50, 1000
 LARGEST_REGULAR = 10 * 2**20
 KEPT_IN_MEMORY = 8 * 2**20
 LARGEST_COMMIT = 2**30
@@ -122,6 +136,32 @@ class Commits:
                 del files[name]
         else:
             raise Refusal(400, f"unknown operation: {key}")
+
+    def history(self, request: Request, repo: Repo, revision: str) -> Answer:
+        page, size = request.count("p", 0), min(request.count("limit", PAGE), LARGEST_PAGE)
+        with self._store.git(repo) as git:
+            walk = Walker(git.object_store, [gitio.resolve(git, revision or "main")], order="topo")
+            history = [entry.commit for entry in walk]
+            formatted = "formatted" in request.parameters("expand[]")
+            listed = [_described(commit, formatted) for commit in history[page * size : (page + 1) * size]]
+        answer = as_json(listed, X_Total_Count=str(len(history)))
+        if (page + 1) * size < len(history):
+            answer.headers["Link"] = next_page(self._endpoint, request, p=page + 1, limit=size)
+        return answer
+
+    def squash(self, request: Request, repo: Repo, branch: str) -> None:
+        """Replace the history of a branch, or of a ref such as `refs/convert/parquet`, by one commit with its files."""
+        user = may_write(request, repo)
+        message = sent_fields(request).text("message") or f"Super-squash branch '{branch}'"
+        with self._store.changing(repo) as git:
+            refs = git.refs.as_dict()
+            names = [f"refs/heads/{branch}".encode(), branch.encode()]
+            ref = next((name for name in names if name in refs), None)
+            if ref is None:
+                gitio.resolve(git, branch)  # or nothing has this name
+            if ref is None or ref.startswith(b"refs/tags/"):
+                raise Refusal(400, f"Invalid reference for a branch: {branch}")
+            gitio.write_commit(git, ref, None, gitio.files_of(git, refs[ref]), message, user.name, replaced=refs[ref])
 
     def create_branch(self, request: Request, repo: Repo, name: str) -> None:
         may_write(request, repo)
@@ -226,3 +266,16 @@ def _rules(lines: list[str], name: str) -> list[re.Pattern[str]]:
 def _matches(path: str, rules: list[re.Pattern[str]]) -> bool:
     name = path.rpartition("/")[2]
     return any(rule.match(name) or rule.match(path) for rule in rules)
+
+
+def _described(commit: Commit, formatted: bool) -> JSON:
+    title, _, message = commit.message.decode("utf-8", "replace").partition("\n\n")
+    author = commit.author.decode("utf-8", "replace").partition(" <")[0]
+    described: JSON = {
+        "id": commit.id.decode(), "title": title, "message": message, "date": gitio.iso(commit.commit_time),
+        "authors": [{"user": author, "avatar": ""}],
+    }  # fmt: skip
+    if formatted:  # as HTML
+        paragraphs = "".join(f"<p>{html.escape(part)}</p>" for part in message.split("\n\n") if part.strip())
+        described["formatted"] = {"title": html.escape(title), "message": paragraphs}
+    return described

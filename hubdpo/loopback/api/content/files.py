@@ -1,4 +1,4 @@
-"""File content: downloads by revision, and large files in and out through signed URLs."""
+"""File content: downloads by revision; large files in and out through signed URLs, listed, deleted and copied."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import threading
 from collections.abc import Iterator
 from urllib.parse import quote
 
-from hubdpo.loopback import gitio
-from hubdpo.loopback.api.access import may_propose, still_readable
+from hubdpo.loopback import gitio, reach
+from hubdpo.loopback.api.access import may_propose, may_read, may_write, still_readable
+from hubdpo.loopback.api.community.pulls import Pulls
 from hubdpo.loopback.http.requests import Fields, sent_fields
 from hubdpo.loopback.http.wire import JSON, Answer, Refusal, Request, as_json, file_answer, ranged
-from hubdpo.loopback.limits import LARGEST_FILE, check_room
+from hubdpo.loopback.limits import LARGEST_FILE, MOST_NAMED, check_room
+from hubdpo.loopback.names import repo_kind
 from hubdpo.loopback.storage.store import Repo, Store
 from hubdpo.loopback.storage.tokens import Signer
 from hubdpo.loopback.xet.store import XetStore
@@ -29,8 +31,8 @@ NEVER_SHOWN = {
 
 
 class Files:
-    def __init__(self, store: Store, xet: XetStore, signer: Signer, endpoint: str) -> None:
-        self._store, self._xet, self._signer, self._endpoint = store, xet, signer, endpoint
+    def __init__(self, store: Store, xet: XetStore, signer: Signer, pulls: Pulls, endpoint: str) -> None:
+        self._store, self._xet, self._signer, self._pulls, self._endpoint = store, xet, signer, pulls, endpoint
         # another origin, like the CDN of huggingface.co: a client that wrongly sends its token there is noticed
         self._cdn = endpoint.replace("127.0.0.1", "localhost")
         self._reading = threading.Lock()
@@ -44,7 +46,8 @@ class Files:
         if large := gitio.parse_pointer(data):
             oid, size = large
             headers |= {"X-Linked-Size": str(size), "X-Linked-Etag": f'"{oid}"'}
-            headers["Location"] = self._download_url(repo, _signed_reader(request, repo), oid)
+            signature = self._signer.query(repo.kind, repo.id, _signed_reader(request, repo), "cdn", oid)
+            headers["Location"] = f"{self._cdn}/_cdn/{oid}?{signature}"
             if xet_hash := self._xet.hash_of(repo, oid):
                 # absolute: clients read a relative URL as one without a host
                 prefix = f"{self._endpoint}/api/{repo.kind}s/{repo.id}"
@@ -80,31 +83,26 @@ class Files:
         return ranged(request, Answer(200, headers, source=functools.partial(self._xet.read, oid), length=size))
 
     def batch(self, request: Request, repo: Repo) -> Answer:
-        """Answer the batch call of git-lfs with a URL for each object that has to be transferred."""
+        """Answer the batch call of git-lfs with a URL for each object that has to be uploaded."""
         fields = sent_fields(request)
-        upload = fields.text("operation") == "upload"
+        if fields.text("operation") != "upload":
+            raise Refusal(501, "large files are downloaded by their names, as `hf download` does")
+        may_propose(request, repo)
         objects = [Fields(item) for item in fields.items("objects")]
-        if upload:
-            may_propose(request, repo)
-            sizes = [item.count("size") for item in objects]
-            if max(sizes, default=0) > LARGEST_FILE:
-                raise Refusal(413, f"a large file has at most {LARGEST_FILE:,} bytes")
-            check_room(self._store.root, sum(sizes))
+        sizes = [item.count("size") for item in objects]
+        if max(sizes, default=0) > LARGEST_FILE:
+            raise Refusal(413, f"a large file has at most {LARGEST_FILE:,} bytes")
+        check_room(self._store.root, sum(sizes))
         reader = _signed_reader(request, repo)
-        content = {"transfer": "basic", "objects": [self._object(repo, reader, item, upload) for item in objects]}
+        content = {"transfer": "basic", "objects": [self._object(repo, reader, item) for item in objects]}
         return Answer(200, {"Content-Type": "application/vnd.git-lfs+json"}, json.dumps(content).encode())
 
-    def _object(self, repo: Repo, reader: str, item: Fields, upload: bool) -> JSON:
+    def _object(self, repo: Repo, reader: str, item: Fields) -> JSON:
         oid, size = item.text("oid"), item.count("size")
         entry: JSON = {"oid": oid, "size": size, "authenticated": True}
-        here = self._store.large_size(repo, oid)
         if not re.fullmatch("[0-9a-f]{64}", oid):
             entry["error"] = {"code": 422, "message": "invalid object"}
-        elif not upload and here is None:
-            entry["error"] = {"code": 404, "message": "object not found"}
-        elif not upload:
-            entry["actions"] = {"download": {"href": self._download_url(repo, reader, oid)}}
-        elif here is None:
+        elif self._store.large_size(repo, oid) is None:
             path = f"{repo.kind}/{quote(repo.id, safe='')}/{oid}/{size}"
             signature = self._signer.query(repo.kind, repo.id, reader, "put", oid, str(size))
             entry["actions"] = {
@@ -130,8 +128,60 @@ class Files:
             raise Refusal(404, "the object was not uploaded, or has another size")
         return as_json({})
 
-    def _download_url(self, repo: Repo, reader: str, oid: str) -> str:
-        return f"{self._cdn}/_cdn/{oid}?{self._signer.query(repo.kind, repo.id, reader, 'cdn', oid)}"
+    def listing(self, request: Request, repo: Repo) -> Answer:
+        """Return the large files of a repo, for its owner, each with one of its names, newest upload first."""
+        may_write(request, repo)
+        pointers = {gitio.pointer_id(large.oid, large.size): large for large in self._store.large_of(repo)}
+        with self._store.git(repo) as git:
+            names = reach.named_blobs(git, {*pointers})
+        entries: list[JSON] = []
+        for blob, large in sorted(pointers.items(), key=lambda item: (-item[1].pushed, item[1].oid)):
+            name, ref = names.get(blob, (large.oid, None))  # a file that was uploaded and not committed has no name
+            entry = {"fileOid": large.oid, "oid": large.oid, "filename": name, "size": large.size, "ref": ref}
+            if xet_hash := self._xet.hash_of(repo, large.oid):
+                entry["xetHash"] = xet_hash
+            entries.append(entry | {"pushedAt": gitio.iso(large.pushed)})
+        return as_json(entries)
+
+    def delete(self, request: Request, repo: Repo) -> Answer:
+        """Take large files out of a repo and, with `rewriteHistory`, their pointers out of all its commits.
+
+        `serve-hub DIR --gc` then removes from the disk what no other repo has.
+        """
+        may_write(request, repo)
+        deletions = sent_fields(request).object("deletions")
+        oids = {*deletions.texts("sha")}
+        if len(oids) > MOST_NAMED:
+            raise Refusal(413, f"one request names at most {MOST_NAMED:,} files")
+        with self._store.changing(repo) as git:
+            deleted = [large for large in self._store.large_of(repo) if large.oid in oids]
+            if unknown := oids - {large.oid for large in deleted}:
+                raise Refusal(404, f"this repo has no large file {min(unknown)}", "EntryNotFound")
+            # first the pointers: a server that is killed here leaves files that can be deleted again
+            if deletions.flag("rewriteHistory"):
+                pointers = {gitio.pointer_id(large.oid, large.size) for large in deleted}
+                self._pulls.follow(repo, reach.rewrite_without(git, pointers, self._pulls.commits(repo, git)))
+            self._store.unlink_large(repo, oids)
+        return as_json({"deleted": len(deleted)})
+
+    def duplicate(self, request: Request, source: Repo) -> Answer:
+        """Let another repo refer to large files of this one, so that a commit there can name them."""
+        fields = sent_fields(request)
+        named, files = fields.object("target"), [Fields(file) for file in fields.items("files")]
+        target = may_read(self._store, request, repo_kind(named.text("type")), named.text("name"))
+        may_propose(request, target)
+        if len(files) > MOST_NAMED:
+            raise Refusal(413, f"one request names at most {MOST_NAMED:,} files")
+        done: list[JSON] = []
+        failed: list[JSON] = []
+        for oid in (file.text("sha256") for file in files):
+            size = self._store.large_size(source, oid)
+            if size is None:
+                failed.append({"sha256": oid, "error": f"{source.id} has no such file"})
+            else:
+                self._store.link_large(target, oid, size)
+                done.append({"sha256": oid})
+        return as_json({"success": done, "failed": failed})
 
 
 def _signed_reader(request: Request, repo: Repo) -> str:

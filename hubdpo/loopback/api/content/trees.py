@@ -6,6 +6,7 @@ import functools
 from collections.abc import Sequence
 from urllib.parse import parse_qs
 
+from dulwich.objects import Tree
 from dulwich.repo import Repo as GitRepo
 
 from hubdpo.loopback import gitio
@@ -33,7 +34,7 @@ class Trees:
             except Refusal:
                 raise Refusal(404, f'{path} does not exist on "{revision}"', "EntryNotFound") from None
             found = [(path.encode(), start)]
-            if gitio.is_folder(git, start):
+            if isinstance(git.object_store[start], Tree):
                 prefix = path.strip("/").encode() + b"/" if path else b""
                 found = gitio.list_tree(git, start, prefix, recursive=request.flag("recursive"))
             entries = [gitio.tree_entry(git, name, oid) for name, oid in found[cursor : cursor + PAGE]]

@@ -52,16 +52,10 @@ class Listing:
         linked = {(field, name) for field in ("models", "datasets") for name in request.parameters(field) if name}
         if request.flag("gated"):  # no repo is
             return []
-        found = [
-            repo
-            for repo in self._store.repos(kind)
-            if author in ("", repo.owner.lower()) and all(word in repo.id.lower() for word in words)
-        ]
-        mine: dict[str, bool] = {}  # by owner: a user may see all private repos of a namespace or none
-        for repo in found:
-            if repo.private and repo.owner not in mine:
-                mine[repo.owner] = may_see(self._store, request.reader, repo)
-        found = [repo for repo in found if not repo.private or mine[repo.owner]]
+        found = [repo for repo in self._store.repos(kind) if may_see(request.user, repo)]
+        if author:
+            found = [repo for repo in found if repo.owner.lower() == author]
+        found = [repo for repo in found if all(word in repo.id.lower() for word in words)]
         if not wanted and not linked:
             return found
         facts = [(repo, self._describer.newest(repo)) for repo in found]

@@ -58,7 +58,7 @@ class Namespaces:
     def _counts(self, request: Request, owner: str) -> JSON:
         return {
             f"num{kinds.capitalize()}": sum(
-                repo.owner == owner and may_see(self._store, request.reader, repo) for repo in self._store.repos(kind)
+                repo.owner == owner and may_see(request.user, repo) for repo in self._store.repos(kind)
             )
             for kinds, kind in KINDS.items()
         }
