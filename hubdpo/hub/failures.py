@@ -121,7 +121,6 @@ def _said_in(problem: BaseException, pattern: re.Pattern[str]) -> re.Match[str] 
 
 
 def _host(problem: BaseException) -> str | None:
-    """Return the host that a request was sent to."""
     url = getattr(getattr(problem, "_request", None), "url", None) or hub_address()
     return urllib.parse.urlsplit(str(url)).hostname
 
@@ -241,7 +240,6 @@ def as_hub_error(what: str, problem: BaseException) -> HubdpoError | None:
 
 
 def _refused(what: str, problem: BaseException) -> HubError:
-    """Return the error for a response of the Hub, by its kind and status."""
     from huggingface_hub import errors
 
     status = status_of(problem)
@@ -279,7 +277,6 @@ def _refused(what: str, problem: BaseException) -> HubError:
 
 
 def _tls_fault(fault: re.Match[str]) -> HubError:
-    """Return the error for a Hub with which no encrypted connection can be had."""
     if fault[1] is not None:
         message = f"the certificate of {hub_address()} is not one to trust: {fault[1].strip()}"
         return HubError(message, hint=f"check HF_ENDPOINT, the clock and the proxy of this machine, then {AGAIN}")

@@ -118,17 +118,15 @@ class Accounts:
 
     def _check_names(self, users: Sequence[str], orgs: Sequence[Org]) -> None:
         """Raise ConfigError for a name that is both a user and an organisation, or differs from another by its case."""
-        present = dict.fromkeys([*self.users(), *users], "a user")
+        people, added = [*self.users(), *users], [org.name for org in orgs]
         dissolved = [org.name for org in orgs if not org.members]
-        teams = [name for name in [*self.orgs(), *(org.name for org in orgs)] if name not in dissolved]
+        teams = [name for name in [*self.orgs(), *added] if name not in dissolved]
         for name in teams:
-            if name in present:
+            if name in people:
                 raise ConfigError(
                     f"{name} is a user, so it cannot be an organisation as well",
                     hint=f"take another name, `--org {name}-team:...`, or revoke its tokens: --revoke {name}",
                 )
-        names = [*dict.fromkeys([*present, *teams])]
-        added = {*users, *(org.name for org in orgs)} - {*self.users(), *self.orgs()}
-        for name in added:
-            if twins := [other for other in names if other != name and other.lower() == name.lower()]:
+        for name in {*users, *added} - {*self.users(), *self.orgs()}:
+            if twins := [other for other in (*people, *teams) if other != name and other.lower() == name.lower()]:
                 raise ConfigError(f"{name} and {twins[0]} differ only in case", hint=f"use {twins[0]}")
