@@ -65,9 +65,12 @@ def test_an_address_without_a_repo_is_named(hub: Hub, path: str) -> None:
 
 
 def test_a_clone_is_refused_with_the_other_way(hub: Hub, repo: str) -> None:
-    answer = ask(hub.server, "GET", f"/{repo}.git/info/refs?service=git-upload-pack")
-    assert answer.status == 501
-    assert "hf download" in json.loads(answer.body)["error"]
+    clone = ask(hub.server, "GET", f"/{repo}.git/info/refs?service=git-upload-pack")
+    asked = {"operation": "download", "objects": [{"oid": "0" * 64, "size": 3}]}
+    large = ask(hub.server, "POST", f"/{repo}.git/info/lfs/objects/batch", asked)
+    for answer in (clone, large):
+        assert answer.status == 501
+        assert "hf download" in json.loads(answer.body)["error"]
 
 
 def test_a_private_repo_looks_missing_there_too(hub: Hub, api: HfApi, repo: str) -> None:

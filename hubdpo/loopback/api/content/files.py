@@ -13,6 +13,7 @@ from urllib.parse import quote
 from hubdpo.loopback import gitio, reach
 from hubdpo.loopback.api.access import may_propose, may_read, may_write, still_readable
 from hubdpo.loopback.api.community.pulls import Pulls
+from hubdpo.loopback.api.elsewhere import CLONING
 from hubdpo.loopback.http.requests import Fields, sent_fields
 from hubdpo.loopback.http.wire import JSON, Answer, Refusal, Request, as_json, file_answer, ranged
 from hubdpo.loopback.limits import LARGEST_FILE, MOST_NAMED, check_room
@@ -86,7 +87,7 @@ class Files:
         """Answer the batch call of git-lfs with a URL for each object that has to be uploaded."""
         fields = sent_fields(request)
         if fields.text("operation") != "upload":
-            raise Refusal(501, "large files are downloaded by their names, as `hf download` does")
+            raise Refusal(501, f"this Hub has no {CLONING}")
         may_propose(request, repo)
         objects = [Fields(item) for item in fields.items("objects")]
         sizes = [item.count("size") for item in objects]
