@@ -90,11 +90,8 @@ def find_types(named: RepoRef) -> list[RepoType]:
     cached = [repo_type for repo_type in TYPES if cache_of(repo_id, repo_type).is_dir()]
     if is_offline():
         return cached or not_cached(named, None)
-    if COMMIT.fullmatch(named.revision or "") and (
-        listed := [
-            repo_type for repo_type in cached if cached_tree(repo_id, str(named.revision), repo_type) is not None
-        ]
-    ):
+    commit = named.revision if COMMIT.fullmatch(named.revision or "") else None
+    if listed := [repo_type for repo_type in cached if commit and cached_tree(repo_id, commit, repo_type) is not None]:
         return listed  # a commit is of one repo, and never changes
     with translate_errors(repo_id):
         try:

@@ -95,13 +95,9 @@ def parse_ref(ref: str) -> RepoRef:
     repo_id, at, revision = bare.partition("@")
     if not is_repo_id(repo_id):
         if Path(ref).is_dir():
-            published = published_as(Path(ref))
-            raise ConfigError(
-                f"`{ref}` is a folder, and a repo on the Hub is meant",
-                hint=Instead(ref, str(published._replace(revision=None)))
-                if published
-                else f"hubdpo push {quoted(ref)} USER/NAME --version 0.1.0",
-            )
+            published, push = published_as(Path(ref)), f"hubdpo push {quoted(ref)} USER/NAME --version 0.1.0"
+            hint = Instead(ref, str(published._replace(revision=None))) if published else push
+            raise ConfigError(f"`{ref}` is a folder, and a repo on the Hub is meant", hint=hint)
         raise ConfigError(
             f"not a repo: `{ref}`; write USER/NAME, or USER/NAME@v1.0.0 for a release", hint=Instead(ref, repo_in(ref))
         )
