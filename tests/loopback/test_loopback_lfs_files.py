@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from dulwich import porcelain
+from dulwich.repo import Repo
 from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
@@ -65,7 +66,10 @@ def test_a_file_that_is_deleted_for_good_is_in_no_commit(api: HfApi, hub: Loopba
     assert api.list_repo_files("carol/x", revision="b") == [".gitattributes", "on-b.bin", "t.txt"]
     assert api.get_discussion_details("carol/x", pull.num).diff == ""  # its base was rewritten with it
     assert api.list_repo_refs("carol/x").tags[0].target_commit == after[0].commit_id
-    porcelain.fsck(str(tmp_path / "hub" / "repos" / "model" / "carol" / "x.git"))
+    folder = str(tmp_path / "hub" / "repos" / "model" / "carol" / "x.git")
+    porcelain.fsck(folder)
+    with Repo(folder) as git:
+        assert git[git.refs[b"refs/tags/v1"]].message == b"annotated\n"
     hub.stop()
     store = Store(tmp_path / "hub")
     garbage = find_garbage(store)

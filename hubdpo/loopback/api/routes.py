@@ -39,7 +39,7 @@ class Routes:
         self._store, self._pages = store, pages
         signer, xet_store = Signer(store.secret), XetStore(store)
         self._reading = Reading(store, xet_store, self._route, self._repo)
-        collections = Collections(store)
+        self._collections = collections = Collections(store)
         describer = Describer(store)
         repos = Repos(store, xet_store, collections, describer, endpoint)
         namespaces = Namespaces(store, describer)
