@@ -208,7 +208,6 @@ def bug(trace: str) -> None:
 
 
 def hint(line: str) -> None:
-    """Write the next command to type to stderr."""
     if not output.is_quiet:
         _console().print(Text.assemble(("hint: ", "cyan"), one_line(spell.get()(line, is_hint=True))))
 

@@ -70,7 +70,6 @@ def known_secrets(text: str) -> list[Secret]:
 
 
 def redact(text: str, secrets: list[Secret]) -> str:
-    """Replace each credential by its kind."""
     for secret in reversed(secrets):
         text = f"{text[: secret.start]}[REDACTED {secret.kind}]{text[secret.stop :]}"
     return text
@@ -108,11 +107,9 @@ def _own(text: str) -> Iterator[Secret]:
 
 def _detected(text: str) -> Iterator[Secret]:
     for kind, analyze in _detectors():
-        for value in dict.fromkeys(analyze(text)):
-            at = text.find(value)
-            while value and at >= 0:
-                yield Secret(kind, at, at + len(value))
-                at = text.find(value, at + len(value))
+        for value in filter(None, dict.fromkeys(analyze(text))):
+            for match in re.finditer(re.escape(value), text):
+                yield Secret(kind, *match.span())
 
 
 @functools.cache

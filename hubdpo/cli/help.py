@@ -17,7 +17,6 @@ INDENT = 28
 """Columns of the names and values; longer ones stand above their description."""
 WIDEST = 110
 FRAME = 4
-"""Columns of a panel's border and padding."""
 _NAMES = re.compile(r"(?<![\w-])--?[a-z][a-z0-9-]*")
 GENERAL, ARGUMENTS = "General", "Arguments"
 

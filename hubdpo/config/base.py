@@ -149,7 +149,7 @@ class Config(BaseModel):
         error = problems[0] if len(problems) == 1 else as_one(problems)
 
         def as_given(name: str, value: Value) -> str | None:
-            return as_key(keys[name], value) if origins.get(name) else None
+            return as_key(keys.get(name, name), value) if origins.get(name) or cls.in_yaml else None
 
         respell(error, functools.partial(respelled, fields=cls.model_fields, form=as_given))
         raise error from None

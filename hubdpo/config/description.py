@@ -6,7 +6,6 @@ The same keys are options of `hubdpo prepare`, for all its sources, and keys of 
 from __future__ import annotations
 
 import difflib
-import functools
 import shlex
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Self
@@ -15,7 +14,6 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from hubdpo.config.base import Cli, Config, Unfit
 from hubdpo.config.name_values import read_pairs, write_pairs
-from hubdpo.config.spelling import as_key, respell, respelled
 from hubdpo.errors import ConfigError
 
 OPEN = "..."
@@ -175,7 +173,6 @@ class Description(Config):
         return bool(self.vote and self.first and not self.second)
 
     def _check_places(self) -> None:
-        """Check that the prompt and the answers are in different places."""
         found: dict[str, str] = {}
         for name in ("prompt", "chosen", "rejected", "answers", "answer"):
             value = getattr(self, name)
@@ -189,7 +186,6 @@ class Description(Config):
                 found[place] = name
 
     def _check_meanings(self) -> None:
-        """Check that both sides of a vote or label have values."""
         needed = {"first": "second", "second": "first", "tie": "first", "good": "bad", "bad": "good"}
         for name in MEANINGS:
             if getattr(self, name) and not getattr(self, needed[name]) and not self.counts_answers:
@@ -271,7 +267,6 @@ class SourceConfig(Description):
         try:
             return cls.build(value)
         except ConfigError as problem:
-            respell(problem, functools.partial(respelled, fields=cls.model_fields, form=as_key))
             raise ConfigError(f"{place}: {problem.message}", hint=problem.hint) from None
 
     @field_validator("split", mode="before")

@@ -24,7 +24,6 @@ Combination = Literal[
 SAME_RANK = ("linear", "ties", "dare_linear", "dare_ties", "magnitude_prune")
 """Those that combine the factors of adapters, and not their products."""
 SEVERAL = ("weights", "combination_type", "density", "majority_sign_method", "seed")
-"""Options of a merge of several adapters."""
 MOST_WEIGHT = 100.0
 """Largest weight of an adapter: far beyond what any combination has, and within what 16 bits hold."""
 

@@ -19,7 +19,6 @@ class Optimiser(NamedTuple):
     package: tuple[str, str] | None = None
     """Package that has it, as pip and as Python name it."""
     on_gpu: bool = False
-    """Whether it needs a CUDA device."""
 
 
 # transformers.training_args.OptimizerNames (5.23); copied because importing transformers takes seconds.

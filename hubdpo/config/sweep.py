@@ -21,7 +21,6 @@ from hubdpo.config.wrong_value import several_numbers
 from hubdpo.errors import ConfigError
 
 SWEPT = tuple(name for name in TrainConfig.model_fields if may_have_several(TrainConfig, name))
-"""Options that may have several values."""
 LONGEST_NAME = 100
 
 

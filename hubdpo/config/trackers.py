@@ -32,17 +32,15 @@ PROJECT_VARIABLES = (
 @contextlib.contextmanager
 def in_project(name: str | None) -> Iterator[None]:
     """Name the project to the trackers, and the processes that are launched, in the body."""
-    before = {variable: os.environ.get(variable) for variable in PROJECT_VARIABLES}
+    before = {variable: os.environ[variable] for variable in PROJECT_VARIABLES if variable in os.environ}
     if name is not None:
         os.environ.update(dict.fromkeys(PROJECT_VARIABLES, name))
     try:
         yield
     finally:
-        for variable, value in before.items():
-            if value is None:
-                os.environ.pop(variable, None)
-            else:
-                os.environ[variable] = value
+        for variable in PROJECT_VARIABLES:
+            os.environ.pop(variable, None)
+        os.environ.update(before)
 
 
 def installed(names: list[str]) -> list[str]:
