@@ -34,10 +34,6 @@ class Known:
     flags: npt.NDArray[np.uint8]
     groups: int = 0
 
-    @property
-    def is_whole(self) -> bool:
-        return self.groups == len(self.flags)
-
 
 class Index:
     def __init__(self, table: Table) -> None:
@@ -59,14 +55,10 @@ class Index:
         self._thread = threading.Thread(target=self._in_turn, daemon=False, name="index")
         self._thread.start()
 
-    @property
-    def is_whole(self) -> bool:
-        return self.shared_prompts is not None
-
     def wait(self, seconds: float) -> bool:
         """Wait until all is known, or for some time. Return whether it is."""
         self._thread.join(seconds)
-        return self.is_whole
+        return self.shared_prompts is not None
 
     def remember(self, searched: Hashable, total: int) -> None:
         if len(self.totals) >= MOST_TOTALS:

@@ -126,7 +126,7 @@ def _may_have(known: Known, done: int, groups: list[Group], wanted: Wanted, need
 
 
 def _total(known: Known, wanted: Wanted) -> int | None:
-    if wanted.text or not known.is_whole:
+    if wanted.text or known.groups < len(known.flags):
         return None
     places = range(len(known.characters)) if wanted.places is None else wanted.places
     return int(wanted.fits(known.characters[places.start : places.stop]).sum())

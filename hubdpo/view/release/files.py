@@ -11,7 +11,7 @@ from hubdpo.hub.snapshot import SHA256_DIGITS, FolderSnapshot
 from hubdpo.loopback.http.wire import CHUNK, Answer
 from hubdpo.view.hub.hosted import Hosted, refs
 from hubdpo.view.page import Asked, Page, PageError
-from hubdpo.view.release.places import download_link, file_link, revision_of
+from hubdpo.view.release.places import file_link, revision_of
 from hubdpo.view.release.shown import show
 from hubdpo.view.render import SAFE_HEADERS, image
 from hubdpo.view.thing import Thing
@@ -72,7 +72,8 @@ def blob(asked: Asked, thing: Thing) -> Page:
             "path": path, "crumbs_of_path": crumbs_of(asked, thing, path), "size": snapshot.files[path],
             "digest": snapshot.digest(path) if known else "",
             "hash_name": "SHA-256" if known and len(snapshot.digest(path)) == SHA256_DIGITS else "git blob",
-            "download": download_link(asked, thing, path), **show(asked, thing, path),
+            "download": file_link(asked, thing, "resolve" if isinstance(thing, Hosted) else "download", path),
+            **show(asked, thing, path),
         },
     )  # fmt: skip
 

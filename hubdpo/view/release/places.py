@@ -28,10 +28,6 @@ def file_link(asked: Asked, thing: Thing, page: str, path: str) -> str:
     return asked.link(page, revision_of(thing), *path.split("/"))
 
 
-def download_link(asked: Asked, thing: Thing, path: str) -> str:
-    return file_link(asked, thing, "resolve" if isinstance(thing, Hosted) else "download", path)
-
-
 class Places:
     """Where the links of a text in a folder of the thing lead."""
 

@@ -42,15 +42,12 @@ def show(asked: Asked, thing: Thing, path: str) -> dict[str, Any]:
     other = {"plain": asked.here(plain=None if as_text else 1, p=None), "as_text": as_text}
     is_whole = len(data) == thing.snapshot.files[path]
     if not as_text and is_whole and ending in (".md", ".json"):
-        laid_out = _markdown(asked, thing, path, text) if ending == ".md" else _json(text)
-        if laid_out:
+        if ending == ".json" and (laid_out := _json(text)):
             return {**laid_out, **other}
+        shown = formatted(asked, thing, part(text).body, posixpath.dirname(path)) if ending == ".md" else None
+        if shown and not shown.is_cut:
+            return {"view": "markdown", "body": shown.html, **other}
     return {**_lines(asked, text, is_whole), **(other if ending in (".md", ".json") else {})}
-
-
-def _markdown(asked: Asked, thing: Thing, path: str, text: str) -> dict[str, Any] | None:
-    shown = formatted(asked, thing, part(text).body, posixpath.dirname(path))
-    return None if shown.is_cut else {"view": "markdown", "body": shown.html}
 
 
 def _json(text: str) -> dict[str, Any] | None:

@@ -36,10 +36,6 @@ class Fixed(NamedTuple):
     adapter: list[Piece]
     outcome: str = ""
 
-    @property
-    def is_same(self) -> bool:
-        return self.base == self.adapter
-
 
 def answers(asked: Asked, thing: Thing) -> Page:
     """Show both answers to each prompt, with the words marked in which they differ.

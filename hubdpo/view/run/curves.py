@@ -36,7 +36,7 @@ def curves(asked: Asked, thing: Thing) -> Page | Answer:
         "damaged": sum(run.log.damaged for run in runs), "too_many": any(run.log.too_many for run in runs),
     }  # fmt: skip
     if len(runs) > 1:
-        return Page("runs.html", "Runs", values | {"rows": _side_by_side(runs), "options": differing(runs)})
+        return Page("runs.html", "Runs", values | {"cells": list(map(_cells, runs)), "options": differing(runs)})
     return Page("curves.html", "Curves", values | {"run": runs[0], "facts": facts_of(runs[0])})
 
 
@@ -94,21 +94,15 @@ def _measured(report: EvalReport) -> list[tuple[str, str]]:
     return facts
 
 
-def _side_by_side(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    rows = []
-    for run in runs:
-        report = run.snapshot.evaluation
-        rows.append({
-            "run": run,
-            "steps": run.steps,
-            "loss": run.log.last("loss"), "held_out_loss": run.log.last("eval_loss"),
-            "accuracy": interval(report.reward_accuracy) if report else None,
-            "margin": report.reward_margin if report else None,
-            "likelihood": interval(report.adapter_accuracy) if report else None,
-            "base": interval(report.base_accuracy) if report else None,
-            "pairs": report.pairs if report else None,
-        })  # fmt: skip
-    return rows
+def _cells(run: Run) -> list[str]:
+    """Return the cells of the table of runs, after the options in which they differ."""
+    report = run.snapshot.evaluation
+    losses = [run.log.last(name) for name in ("loss", "eval_loss")]
+    cells = [run.steps, *("" if loss is None else f"{loss:.4f}" for loss in losses)]
+    if report is None:
+        return [*cells, "", "", "", "", ""]
+    ranked = map(interval, (report.adapter_accuracy, report.base_accuracy))
+    return [*cells, interval(report.reward_accuracy), f"{report.reward_margin:+.4f}", *ranked, f"{report.pairs:,}"]
 
 
 def _table(asked: Asked, log: Log) -> dict[str, object] | None:

@@ -44,7 +44,7 @@ def options(asked: Asked, thing: Thing) -> Page:
         "options.html", "Options",
         {
             "run": run, "runs": runs, "manifest": manifest,
-            "changed": [(group, option) for group, of in groups.items() for option in of if option.default is not None],
+            "changed": [option for of in groups.values() for option in of if option.default is not None],
             "groups": groups, "facts": _facts(run, manifest), "warned": warned(run, manifest),
             "base": named(manifest.base), "data": named(manifest.dataset),
             "data_address": _address_of_data(asked, manifest), "command": _command(run, manifest),

@@ -37,11 +37,7 @@ class Scored(NamedTuple):
     chosen_per_token: float
     rejected_per_token: float
     margin: float
-    """Chosen less rejected, by the measure that is asked for."""
-
-    @property
-    def is_right(self) -> bool:
-        return self.margin > 0
+    """Chosen less rejected, by the measure that is asked for: above 0 the pair is ranked right."""
 
 
 @dataclass(frozen=True)
