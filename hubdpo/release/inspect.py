@@ -260,8 +260,6 @@ class _Feature(BaseModel):
 
 
 class _DatasetInfo(BaseModel):
-    """`dataset_info` of a card."""
-
     splits: list[_Split]
     features: list[_Feature]
 

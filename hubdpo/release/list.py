@@ -49,11 +49,10 @@ def releases(repo_id: str) -> list[Listed]:
         refs = remote.refs()
         main = remote.at(refs.main).bundle if refs.main else None
         newest = f"v{main.version}" if main else None
-        return [_listed(remote, tag, refs.tags[tag], on_main=tag == newest) for tag in newest_first(refs.tags)]
-
-
-def _listed(remote: Remote, tag: str, commit: str, *, on_main: bool) -> Listed:
-    return listed(remote.at(commit), tag, day_of(remote, commit), on_main=on_main)
+        return [
+            listed(remote.at(refs.tags[tag]), tag, day_of(remote, refs.tags[tag]), on_main=tag == newest)
+            for tag in newest_first(refs.tags)
+        ]
 
 
 def day_of(remote: Remote, commit: str) -> str:

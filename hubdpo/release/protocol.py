@@ -25,7 +25,7 @@ from hubdpo.hub.repo import RepoSnapshot
 from hubdpo.hub.retry import TRIES, wait_before
 from hubdpo.hub.transport import api, unrepeated, without_upload_bars
 from hubdpo.hub.versions import bump, highest, is_higher
-from hubdpo.release.remote import Commit, Refs, Remote
+from hubdpo.release.remote import Refs, Remote
 from hubdpo.release.snapshot import Plan, ReleaseSnapshot
 from hubdpo.release.verify.files import deleting
 from hubdpo.release.verify.loads import BaseState
@@ -88,9 +88,9 @@ def _stage_and_tag(
     try:
         staged = _send(remote, release.stage, head, release, title)
         console.info("downloading them again to compare")
-        verify_commit(remote.at(staged.sha), expected=release.listing, check=check, base=base)
-        tagged = remote.make_tag(release.tag, staged.sha, f"{title}\n\n{release.bundle_line}")
-        if tagged != staged.sha:  # claimed since `refs` were read: by an earlier attempt of ours, or by somebody else
+        verify_commit(remote.at(staged), expected=release.listing, check=check, base=base)
+        tagged = remote.make_tag(release.tag, staged, f"{title}\n\n{release.bundle_line}")
+        if tagged != staged:  # claimed since `refs` were read: by an earlier attempt of ours, or by somebody else
             check_ours(remote, refs, release, tagged)
     except (VersionTaken, UnlistedFile):
         remote.drop_branch(release.stage)  # it can never become this release: leave nothing behind
@@ -105,13 +105,13 @@ def _stage_and_tag(
     return tagged
 
 
-def _send(remote: Remote, branch: str, head: str, release: ReleaseSnapshot, title: str) -> Commit:
+def _send(remote: Remote, branch: str, head: str, release: ReleaseSnapshot, title: str) -> str:
     """Commit what the stage branch lacks. Raise UnlistedFile for a file beside the release that loading would read."""
     for attempt in range(TRIES):
         # whether an attempt without an answer made its commit is read from the tree of the branch, never assumed
         plan = Plan(remote.at(head), release)
         if plan.holds:
-            return Commit(head)
+            return head
         check_others(remote, plan)  # the branch started at main, and would keep the file
         if (commit := _committed(remote, branch, plan, title, attempt)) is not None:
             return commit
@@ -127,8 +127,8 @@ def _follow(remote: Remote, head: str, release: ReleaseSnapshot, title: str) -> 
             return None
         commit = _committed(remote, "main", plan, title, attempt)
         # a client that finds nothing to send makes no commit and returns the head, which somebody may just have moved
-        if commit is not None and Plan(remote.at(commit.sha), release).holds:
-            return commit.parent
+        if commit is not None and Plan(remote.at(commit), release).holds:
+            return plan.old
         head = remote.head("main")
     raise unknown_commit(remote, "branch `main`")
 
@@ -142,7 +142,7 @@ def is_behind(plan: Plan) -> bool:
     return before is None or before.bundle_id != plan.new.listing.bundle_id
 
 
-def _committed(remote: Remote, branch: str, plan: Plan, title: str, attempt: int) -> Commit | None:
+def _committed(remote: Remote, branch: str, plan: Plan, title: str, attempt: int) -> str | None:
     """Make one commit on a branch. None, after a pause, when the branch has moved or the outcome is unknown."""
     assert plan.old is not None
     try:
@@ -152,7 +152,7 @@ def _committed(remote: Remote, branch: str, plan: Plan, title: str, attempt: int
             raise
         wait_before(attempt, problem)
         return None
-    return Commit(str(commit.oid), plan.old)
+    return str(commit.oid)
 
 
 def create_commit(remote: Remote, plan: Plan, title: str, **options: Any) -> CommitInfo:

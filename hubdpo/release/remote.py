@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from hubdpo import console
 from hubdpo.artefacts.manifests.manifest import BUNDLE_FILE
@@ -33,13 +33,6 @@ class Refs:
     @property
     def main(self) -> str | None:
         return self.branches.get("main")
-
-
-class Commit(NamedTuple):
-    """The commit of a branch that holds a release. `parent` is the commit before it, where it was made just now."""
-
-    sha: str
-    parent: RepoSnapshot | None = None
 
 
 class Remote:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from hubdpo.artefacts.manifests.evaluation import Quote, Quoted
 from hubdpo.artefacts.manifests.judged import Judged, PerModel, Rate, Rubric
-from hubdpo.artefacts.manifests.quoted import Quote, Quoted
 from hubdpo.cards.model.judged import judged_line, judged_sentences
 from tests.cards.made import adapter_card, findings_in, report
 

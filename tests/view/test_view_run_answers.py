@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hubdpo.artefacts.manifests.answered import ANSWERED_FILE, Answered, Said, Verdict, to_lines
-from hubdpo.artefacts.manifests.quoted import Quote, Quoted
+from hubdpo.artefacts.manifests.evaluation import Quote, Quoted
 from hubdpo.view.thing import Thing
 from tests.view.ask import ask, page, words
 from tests.view.made_datasets import thing_of

@@ -86,9 +86,7 @@ def meant(ref: str, wanted: Sequence[str], *, besides: str | None = None) -> Ins
         here = [each for each in beside(path, wanted) if besides is None or not _is_same(each, besides)]
         if here:
             return Instead(ref, here[0])
-        if besides is not None:
-            return Instead(ref, "USER/NAME")
-        if wanted == ("adapter",):  # which another tool makes
+        if besides is not None or wanted == ("adapter",):  # which another tool makes
             return Instead(ref, "USER/NAME")
     made = "data" if "dataset" in wanted else "run"
     name = unused(made, path) if path.exists() or RAW_NAME.search(ref) else ref

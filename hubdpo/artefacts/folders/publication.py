@@ -16,6 +16,7 @@ import shutil
 import stat
 from pathlib import Path
 
+from hubdpo.artefacts.folders import storage
 from hubdpo.artefacts.formats.bounded import read_object
 from hubdpo.errors import ArtefactError
 
@@ -41,14 +42,14 @@ def put_in_place(scratch: Path, target: Path, before: list[str], last: str) -> N
     """
     new = sorted((path.name for path in (scratch / NEW).iterdir()), key=lambda name: (name == last, name))
     for name in new:
-        if name not in before and _is_there(target / name):
+        if name not in before and os.path.lexists(target / name):
             raise _appeared(target / name, "move it away")
     _sync(scratch / NEW)
     (scratch / OLD).mkdir()
     old = sorted(before, key=lambda name: (name != last, name))
     plan = {"old": old, "new": new, "folder": _identity(scratch)}
     (scratch / f"{PLAN}.part").write_text(json.dumps(plan), encoding="utf-8")
-    _sync_file(scratch / f"{PLAN}.part")
+    storage.secure(str(scratch / f"{PLAN}.part"))
     (scratch / f"{PLAN}.part").rename(scratch / PLAN)
     try:
         finish(target, scratch)
@@ -59,7 +60,7 @@ def put_in_place(scratch: Path, target: Path, before: list[str], last: str) -> N
 
 def is_begun(scratch: Path) -> bool:
     """Tell whether moves to the target have begun, so that `finish` must be called, now or by the next run."""
-    return _is_there(scratch / PLAN)
+    return os.path.lexists(scratch / PLAN)
 
 
 def finish(target: Path, scratch: Path) -> None:
@@ -72,16 +73,17 @@ def finish(target: Path, scratch: Path) -> None:
     plan = _read_plan(scratch)
     new, old = scratch / NEW, scratch / OLD
     # as long as the new entry of a name is still in `new`, the entry in the target is the old one
-    moves = [(target / name, old / name) for name in plan["old"] if name not in plan["new"] or _is_there(new / name)]
+    replaced = [name for name in plan["old"] if name not in plan["new"] or os.path.lexists(new / name)]
+    moves = [(target / name, old / name) for name in replaced]
     moves += [(new / name, target / name) for name in plan["new"]]
     for name in plan["new"]:
-        is_old = name in plan["old"] and not _is_there(old / name)
-        if _is_there(new / name) and _is_there(target / name) and not is_old:
+        is_old = name in plan["old"] and not os.path.lexists(old / name)
+        if os.path.lexists(new / name) and os.path.lexists(target / name) and not is_old:
             raise _appeared(target / name, "move it away")
     done = []
     try:
         for source, destination in moves:
-            if _is_there(source):
+            if os.path.lexists(source):
                 _move(source, destination)
                 done.append((source, destination))
     except OSError:
@@ -122,10 +124,6 @@ def _appeared(path: Path, hint: str) -> ArtefactError:
     return ArtefactError(f"`{path}` has appeared in the meantime, and is not replaced", hint=hint)
 
 
-def _is_there(path: Path) -> bool:
-    return os.path.lexists(path)
-
-
 def _move(source: Path, destination: Path) -> None:
     try:
         source.rename(destination)
@@ -136,19 +134,12 @@ def _move(source: Path, destination: Path) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Flush all files of a folder to disk."""
     for path in folder.rglob("*"):
         if path.is_file():
-            _sync_file(path)
-
-
-def _sync_file(path: Path) -> None:
-    with path.open("rb") as stream:
-        os.fsync(stream.fileno())
+            storage.secure(str(path))
 
 
 def _sync_entries(folder: Path) -> None:
-    """Flush the entries of a folder to disk."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -116,17 +116,17 @@ def _lock(scratch: Path, target: Path, surely: bool, waits: bool) -> int:
                 console.warn(f"the disk of `{target}` has no locks; do not start another command that writes there")
                 return handle
             os.close(handle)
-            if isinstance(problem, BlockingIOError) and waits:
-                if not told:
-                    console.info(f"waiting for another process, which is writing {target}")
-                told = True
-                time.sleep(LOOKS_EVERY)
-                continue
-            if isinstance(problem, BlockingIOError):
+            if not isinstance(problem, BlockingIOError):
+                raise
+            if not waits:
                 raise ConfigError(
                     f"another process is writing `{target}`", hint="wait for it, or use another `--output-dir`"
                 ) from None
-            raise
+            if not told:
+                console.info(f"waiting for another process, which is writing {target}")
+            told = True
+            time.sleep(LOOKS_EVERY)
+            continue
         if _is_locked_by(handle, scratch):
             return handle
         os.close(handle)

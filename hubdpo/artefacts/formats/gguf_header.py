@@ -57,7 +57,7 @@ def read_gguf(path: Path) -> Header:
         shapes, end = {}, 0
         for _ in range(tensors):
             name = _text(stream)
-            shape = tuple(_count(stream, 2**48) for _ in range(_dimensions(stream)))
+            shape = tuple(_count(stream, 2**48) for _ in range(_count(stream, MOST_DIMENSIONS, "<I")))
             kind, offset = int(_number(stream, "<I")), int(_number(stream, "<Q"))
             shapes[name], end = shape, max(end, offset + _bytes(name, shape, kind))
         alignment = int(metadata.get("general.alignment", 32))
@@ -97,31 +97,23 @@ def _packing(kind: int) -> str:
 
 
 def _number(stream: IO[bytes], packing: str) -> int | float | bool:
-    size = struct.calcsize(packing)
-    data = stream.read(size)
-    if len(data) < size:
-        raise ValueError("it is truncated within its header")
-    value: int | float | bool = struct.unpack(packing, data)[0]
+    value: int | float | bool = struct.unpack(packing, _read(stream, struct.calcsize(packing)))[0]
     return value
 
 
-def _count(stream: IO[bytes], most: int) -> int:
-    count = int(_number(stream, "<Q"))
+def _count(stream: IO[bytes], most: int, packing: str = "<Q") -> int:
+    count = int(_number(stream, packing))
     if count > most:
         raise ValueError("a count in its header is out of bounds")
     return count
 
 
-def _dimensions(stream: IO[bytes]) -> int:
-    count = int(_number(stream, "<I"))
-    if count > MOST_DIMENSIONS:
-        raise ValueError(f"a tensor has {count:,} dimensions")
-    return count
-
-
 def _text(stream: IO[bytes]) -> str:
-    length = _count(stream, LONGEST)
-    data = stream.read(length)
-    if len(data) < length:
+    return _read(stream, _count(stream, LONGEST)).decode("utf-8", "replace")
+
+
+def _read(stream: IO[bytes], size: int) -> bytes:
+    data = stream.read(size)
+    if len(data) < size:
         raise ValueError("it is truncated within its header")
-    return data.decode("utf-8", "replace")
+    return data

@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 from hubdpo.artefacts.formats.bounded import read_text
 from hubdpo.artefacts.formats.front_matter import lines_of_front
@@ -51,13 +50,6 @@ class Card:
     changes: str | None = None
 
 
-class _Code(NamedTuple):
-    """Line numbers of the code blocks, and the fence of a block that is never closed, or ""."""
-
-    lines: set[int]
-    open_fence: str
-
-
 @dataclass
 class _Block:
     """A section while it is read: the heading above it, and the number of generated lines before it."""
@@ -73,13 +65,13 @@ def split_card(text: str) -> Card:
     """Split a card into its parts. Raise ArtefactError for a section that is never closed."""
     text = text.replace("\r\n", "\n")
     lines, head = text.split("\n"), lines_of_front(text)
-    code = _code_of(lines, head)
+    code, _ = _code_of(lines, head)
     out, place, written = lines[:head], "", 0
     block: _Block | None = None
     after_block = False
     blocks: list[_Block] = []
     for number, line in enumerate(lines[head:], head):
-        in_code = number in code.lines
+        in_code = number in code
         if block is not None:
             closing = None if in_code else _CLOSE.fullmatch(line)
             if closing and closing[1] == block.kind:
@@ -203,23 +195,23 @@ def _block(kind: str, name: str, text: str) -> list[str]:
 def _ends_of_parts(lines: list[str]) -> dict[str, int]:
     """Return the line after each part, by the part's heading; the first of two equal headings counts."""
     head = lines_of_front("\n".join(lines))
-    code = _code_of(lines, head)
-    if code.open_fence:
+    code, open_fence = _code_of(lines, head)
+    if open_fence:
         raise ArtefactError(
-            "the card has a code block that is never closed", hint=f"close it with a line `{code.open_fence}`"
+            "the card has a code block that is never closed", hint=f"close it with a line `{open_fence}`"
         )
     ends: dict[str, int] = {}
     place = ""
     for number, line in enumerate(lines[head:], head):
-        if number not in code.lines and _HEADING.match(line):
+        if number not in code and _HEADING.match(line):
             ends.setdefault(place, number)
             place = line.strip()
     ends.setdefault(place, len(lines))
     return ends
 
 
-def _code_of(lines: Sequence[str], start: int) -> _Code:
-    """Find the fenced code blocks from line `start` on.
+def _code_of(lines: Sequence[str], start: int) -> tuple[set[int], str]:
+    """Return the line numbers of code blocks from line `start` on, and the fence of one that is never closed, or "".
 
     No other Markdown is parsed: a card may come from anybody, and some rules of Markdown can be made to take time with
     the square of its length.
@@ -239,4 +231,4 @@ def _code_of(lines: Sequence[str], start: int) -> _Code:
             closing = rf" {{0,3}}{re.escape(token.markup[0])}{{{len(token.markup)},}}\s*"
             if stop - first < 2 or not re.fullmatch(closing, lines[start + stop - 1]):
                 open_fence = token.markup
-    return _Code(numbers, open_fence)
+    return numbers, open_fence

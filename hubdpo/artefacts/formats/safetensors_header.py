@@ -24,24 +24,17 @@ LFS_POINTERS = (b"version https://git-lfs.github.com/spec/", b"version https://h
 """First line of the text that git keeps instead of a large file (git-lfs, docs/spec.md)."""
 
 
-class Span(NamedTuple):
-    """The bytes of a tensor in the data of its file."""
-
-    start: int
-    stop: int
-    name: str
-
-
 def is_lfs_pointer(start: bytes) -> bool:
     """Tell whether a file is a git-lfs pointer, as `git clone` leaves it without git-lfs."""
     return start.startswith(LFS_POINTERS)
 
 
 class Tensor(NamedTuple):
-    """A tensor by the header of its file; `size` is in bytes."""
+    """A tensor by the header of its file; its bytes begin at `start` of the data, and are `size`."""
 
     dtype: str
     shape: tuple[int, ...]
+    start: int
     size: int
 
 
@@ -70,29 +63,28 @@ def read_tensors(stream: IO[bytes], size: int) -> dict[str, Tensor]:
     if not isinstance(header, dict):
         raise ValueError("the header is not valid")
     header.pop("__metadata__", None)
-    spans = sorted(_span(name, facts) for name, facts in header.items())
+    tensors = {name: _tensor(name, facts) for name, facts in header.items()}
     end = 0
-    for start, stop, name in spans:
+    for start, size_of, name in sorted((each.start, each.size, name) for name, each in tensors.items()):
         if start != end:
             raise ValueError(f"the bytes of {name[:80]!r} do not follow those of the previous tensor")
-        end = stop
+        end += size_of
     whole = 8 + length + end
     if size != whole:
         raise ValueError(f"it is {'truncated' if size < whole else 'too long'}: {size:,} bytes of {whole:,}")
-    sizes = {span.name: span.stop - span.start for span in spans}
-    return {name: Tensor(str(facts.get("dtype")), tuple(facts["shape"]), sizes[name]) for name, facts in header.items()}
+    return tensors
 
 
-def _span(name: str, facts: object) -> Span:
-    """Return the bytes of a tensor. Raise ValueError if their number does not fit its shape."""
+def _tensor(name: str, facts: object) -> Tensor:
+    """Raise ValueError if the number of its bytes does not fit its shape."""
     entry = facts if isinstance(facts, dict) else {}
-    shape, offsets = _counts(entry.get("shape")), _counts(entry.get("data_offsets"))
+    dtype, shape, offsets = str(entry.get("dtype")), _counts(entry.get("shape")), _counts(entry.get("data_offsets"))
     if len(offsets) != 2 or offsets[0] > offsets[1]:
         raise ValueError("the header is not valid")
-    item = ITEM_BYTES.get(str(entry.get("dtype")))
-    if item is not None and offsets[1] - offsets[0] != item * math.prod(shape):
-        raise ValueError(f"{name[:80]!r} has {offsets[1] - offsets[0]:,} bytes, which does not fit its shape")
-    return Span(offsets[0], offsets[1], name)
+    size, item = offsets[1] - offsets[0], ITEM_BYTES.get(dtype)
+    if item is not None and size != item * math.prod(shape):
+        raise ValueError(f"{name[:80]!r} has {size:,} bytes, which does not fit its shape")
+    return Tensor(dtype, tuple(shape), offsets[0], size)
 
 
 def _counts(value: object) -> list[int]:

@@ -10,12 +10,12 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from hubdpo.artefacts.formats.bounded import JsonObject
+from hubdpo.artefacts.manifests.answered import Outcome
 from hubdpo.artefacts.manifests.benchmarks import Benchmarks
 from hubdpo.artefacts.manifests.health import Health
 from hubdpo.artefacts.manifests.intervals import Accuracy, Interval
 from hubdpo.artefacts.manifests.judged import Judged
 from hubdpo.artefacts.manifests.manifest import Count, Manifest, Number, Part, Share
-from hubdpo.artefacts.manifests.quoted import Quoted
 from hubdpo.artefacts.manifests.run import AdapterRef
 
 
@@ -138,6 +138,26 @@ class FurtherDataset(Part):
     as_trained: Ranking
     """How the models rank it, on the base as for the first dataset."""
     original: Ranking | None = None
+
+
+class Quote(Part):
+    """A prompt with both answers, redacted and cut, and what a judge found, if one was asked."""
+
+    prompt: str
+    base: str
+    adapter: str
+    outcome: Outcome | None = None
+
+
+class Quoted(Part):
+    """The answers that were drawn from those of the evaluation, because `--publish-samples` was given."""
+
+    of: Count
+    """Answered prompts from which they were drawn."""
+    seed: Count
+    weights: str | None = None
+    """How the base was loaded for the answers."""
+    quotes: list[Quote]
 
 
 class EvalReport(Ranking, Manifest):

@@ -21,14 +21,6 @@ NORMAL = 1.959964
 """97.5 % quantile of the normal distribution."""
 
 
-class Difference(NamedTuple):
-    """Difference of two shares, and the bounds of its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-
 class Accuracy(BaseModel):
     """Share of correctly ranked pairs, with its 95 % Wilson interval (Wilson 1927)."""
 
@@ -54,12 +46,12 @@ class Accuracy(BaseModel):
         up = math.hypot(one.high - one.value, other.high - other.value) / 2
         return cls(value=middle, low=max(0.0, middle - down), high=min(1.0, middle + up))
 
-    def minus(self, other: Accuracy) -> Difference:
+    def minus(self, other: Accuracy) -> Interval:
         """Return the difference of two independent shares, with an interval by the same rule (method 10)."""
         value = self.value - other.value
         down = math.hypot(self.value - self.low, other.high - other.value)
         up = math.hypot(self.high - self.value, other.value - other.low)
-        return Difference(value, value - down, value + up)
+        return Interval(value=value, low=value - down, high=value + up)
 
 
 class Interval(BaseModel):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from hubdpo.artefacts.manifests.evaluation import Quote, Quoted
 from hubdpo.artefacts.manifests.health import AnswerHealth
 from hubdpo.artefacts.manifests.judged import Judged, Rate
-from hubdpo.artefacts.manifests.quoted import Quote, Quoted
 from hubdpo.cards.fences import fence, one_line, wrapped
 from hubdpo.cards.results import CHANCE, NONE, Row, interval, percent, probability
 from hubdpo.console import counted

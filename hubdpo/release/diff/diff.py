@@ -254,7 +254,8 @@ def _numbers(old: Ranking, new: Ranking) -> dict[str, Change]:
     for name in Ranking.model_fields:
         before, after = getattr(old, name), getattr(new, name)
         if isinstance(before, Accuracy) and isinstance(after, Accuracy):
-            found[name] = Change(before.model_dump(), after.model_dump(), *after.minus(before))
+            rise = after.minus(before)
+            found[name] = Change(before.model_dump(), after.model_dump(), rise.value, rise.low, rise.high)
         elif isinstance(before, (int, float)) and isinstance(after, (int, float)):
             found[name] = _change(before, after)
     return found

@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
+from hubdpo.artefacts.formats.parquet_footers import is_messages, is_objects, read_footer
 from hubdpo.errors import ArtefactError
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    Hashes = npt.NDArray[np.uint64]
-
+Hashes = npt.NDArray[np.uint64]
 MOST_HASHES = 2**24
 """Most hashes in memory. With more rows there are several passes, each over one share of the hash values."""
 
@@ -67,8 +68,6 @@ class RowPlaces(NamedTuple):
 
 def find_rows(before: Mapping[str, Sequence[Path]], after: Mapping[str, Sequence[Path]]) -> RowPlaces | None:
     """Find the rows that differ, in the files of each split. Return None for more rows than fit into memory."""
-    import numpy as np
-
     if max(sum(_check(path) for paths in side.values() for path in paths) for side in (before, after)) > MOST_HASHES:
         return None
     (pairs, prompts, starts), (new_pairs, new_prompts, new_starts) = _side(before), _side(after)
@@ -81,8 +80,6 @@ def find_rows(before: Mapping[str, Sequence[Path]], after: Mapping[str, Sequence
 
 def _side(splits: Mapping[str, Sequence[Path]]) -> tuple[Hashes, Hashes, Starts]:
     """Return the hashes of all pairs and prompts in their order, and where the rows of each split begin."""
-    import numpy as np
-
     parts: list[tuple[Hashes, Hashes]] = [(np.zeros(0, np.uint64),) * 2]
     starts = Starts()
     for split, paths in splits.items():
@@ -94,8 +91,6 @@ def _side(splits: Mapping[str, Sequence[Path]]) -> tuple[Hashes, Hashes, Starts]
 
 def _hashes(paths: Sequence[Path], share: int, passes: int) -> tuple[Hashes, Hashes]:
     """Return the distinct hashes of the pairs, and of the prompts, that fall into one share of the passes."""
-    import numpy as np
-
     parts: tuple[list[Hashes], list[Hashes]] = ([], [])
     for path in paths:
         for hashes in _hashes_of_rows(path):
@@ -107,7 +102,6 @@ def _hashes(paths: Sequence[Path], share: int, passes: int) -> tuple[Hashes, Has
 
 def _hashes_of_rows(path: Path) -> Iterator[tuple[Hashes, Hashes]]:
     """Yield the hashes of pairs, and of prompts, of the rows of a file in their order."""
-    import numpy as np
     import pyarrow.parquet as pq
 
     from hubdpo.artefacts.formats.messages import COLUMNS, TOOLS
@@ -123,7 +117,6 @@ def _hashes_of_rows(path: Path) -> Iterator[tuple[Hashes, Hashes]]:
 def _digests(batch: pa.RecordBatch) -> list[Hashes]:
     """Return the digests of prompts, chosen and rejected answers, uint64 (rows, 2) each."""
     from hubdpo.artefacts.formats.messages import COLUMNS
-    from hubdpo.artefacts.formats.parquet_footers import is_objects
     from hubdpo.data.clean.keys import digests
     from hubdpo.data.pairs.extras import by_column, example_of, pack
     from hubdpo.data.pairs.message_column import MessageColumn
@@ -137,21 +130,11 @@ def _digests(batch: pa.RecordBatch) -> list[Hashes]:
 
 def _check(path: Path) -> int:
     """Return the number of rows. Raise ArtefactError for a file without pairs, DataError for a bomb."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     from hubdpo.artefacts.formats.messages import COLUMNS
-    from hubdpo.artefacts.formats.parquet_footers import is_messages
     from hubdpo.data.raw.expansion import check_footer
 
-    try:
-        metadata, schema = pq.read_metadata(path), pq.read_schema(path)
-    except (pa.ArrowInvalid, OSError) as problem:
-        if getattr(problem, "errno", None) is not None:  # an error of this machine
-            raise
-        raise ArtefactError(
-            f"`{path}` is not a Parquet file: {problem}", hint="restore it, or run `hubdpo prepare` again"
-        ) from None
+    with path.open("rb") as stream:
+        rows, schema, metadata = read_footer(stream, str(path), hint="restore it, or run `hubdpo prepare` again")
     check_footer(metadata, path.stat().st_size, path.name)
     for name in COLUMNS:
         if name not in schema.names or not is_messages(schema.field(name).type):
@@ -159,7 +142,7 @@ def _check(path: Path) -> int:
                 f"`{path.name}` has no column `{name}` of messages, so its pairs cannot be compared",
                 hint="compare datasets that hubdpo prepared",
             )
-    return int(metadata.num_rows)
+    return rows
 
 
 def _batches(file: pq.ParquetFile, path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
@@ -178,7 +161,5 @@ def _short(digest: bytes) -> int:
 
 def _count(old: Hashes, new: Hashes) -> tuple[int, int, int]:
     """Return the numbers of hashes only in `new`, only in `old`, and in both."""
-    import numpy as np
-
     both = len(np.intersect1d(old, new, assume_unique=True))
     return len(new) - both, len(old) - both, both

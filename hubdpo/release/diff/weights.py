@@ -15,7 +15,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from hubdpo.artefacts.formats.bounded import read_object
@@ -24,13 +27,13 @@ from hubdpo.errors import ArtefactError
 from hubdpo.model.adapters.trial import Patterns, try_patterns
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
     from safetensors import safe_open
 
-    Array = npt.NDArray[np.float64]
-    Read = Callable[[], Array]
-
+Array = npt.NDArray[np.float64]
+T = TypeVar("T")
+Readers = dict[str, Callable[[], T]]
+"""A function for each name, which reads its weights as float64."""
+LORA_A = ".lora_A.weight"
 PEFTS_ALPHA = 8
 """PEFT's default for `lora_alpha`."""
 
@@ -81,40 +84,42 @@ class WeightChanges:
 
 def compare_weights(before: Path, after: Path) -> WeightChanges:
     """Compare the adapters in two folders, module by module. Raise ArtefactError for anything but plain LoRA."""
-    with _open(before) as old, _open(after) as new:
-        modules = {name: _distance(old.factors(name), new.factors(name)) for name in sorted({*old.names, *new.names})}
-        return WeightChanges.of(modules, old.ranks(), new.ranks())
+    with _factors(before) as (old, old_ranks), _factors(after) as (new, new_ranks):
+        modules = {name: _distance(*sides) for name, sides in _read(old, new)}
+    return WeightChanges.of(modules, old_ranks, new_ranks)
 
 
 def compare_tensors(before: Path, after: Path) -> WeightChanges:
     """Compare two whole models in folders, tensor by tensor. Raise ArtefactError when their shapes differ."""
     with _tensors(before) as old, _tensors(after) as new:
-        modules = {name: _apart(old.get(name), new.get(name)) for name in sorted({*old, *new})}
+        modules = {name: _apart(*sides) for name, sides in _read(old, new)}
     return WeightChanges.of(modules, [], [])
 
 
+def _read(old: Readers[T], new: Readers[T]) -> Iterator[tuple[str, tuple[T | None, T | None]]]:
+    """Yield the weights of each name on both sides, one name at a time."""
+    for name in sorted({*old, *new}):
+        yield name, (old[name]() if name in old else None, new[name]() if name in new else None)
+
+
 @contextmanager
-def _tensors(folder: Path) -> Iterator[dict[str, Read]]:
-    """Yield a function for each tensor of all files, which reads it as float64."""
+def _tensors(folder: Path) -> Iterator[Readers[Array]]:
     from safetensors import safe_open
 
     with ExitStack() as stack:
-        tensors: dict[str, Read] = {}
+        tensors: Readers[Array] = {}
         for path in sorted(folder.glob("*.safetensors")):
             file = stack.enter_context(safe_open(path, framework="pt"))
-            tensors |= {name: partial(_read, file, name) for name in list(file.keys())}
+            tensors |= {name: partial(_tensor, file, name) for name in list(file.keys())}
         yield tensors
 
 
-def _read(file: safe_open, name: str) -> Array:
+def _tensor(file: safe_open, name: str) -> Array:
     tensor: Array = file.get_tensor(name).double().numpy()
     return tensor
 
 
-def _apart(old: Read | None, new: Read | None) -> Distance:
-    import numpy as np
-
-    before, after = old() if old else None, new() if new else None
+def _apart(before: Array | None, after: Array | None) -> Distance:
     if before is not None and after is not None and before.shape != after.shape:
         raise ArtefactError("the models have different shapes", hint="compare models of one base")
     norms = [0.0 if value is None else float(np.linalg.norm(value)) for value in (before, after)]
@@ -122,36 +127,9 @@ def _apart(old: Read | None, new: Read | None) -> Distance:
     return Distance.of(norms[0], norms[1], difference)
 
 
-class _Adapter:
-    """The matrices of an adapter, read on demand."""
-
-    def __init__(self, file: safe_open, config: dict[str, Any]) -> None:
-        self._file, self._config = file, config
-        keys = list(file.keys())
-        self.names = {key.removesuffix(".lora_A.weight") for key in keys if key.endswith(".lora_A.weight")}
-
-    def factors(self, name: str) -> Factors | None:
-        """Return the factors of a module, or None when the adapter does not have it."""
-        if name not in self.names:
-            return None
-        a, b = (self._file.get_tensor(f"{name}.lora_{part}.weight").double().numpy() for part in "AB")
-        return Factors(self._scale(name, rank=a.shape[0]) * b, a)
-
-    def ranks(self) -> list[int]:
-        return sorted({self._file.get_slice(f"{name}.lora_A.weight").get_shape()[0] for name in self.names})
-
-    def _scale(self, name: str, *, rank: int) -> float:
-        own = (
-            alpha
-            for pattern, alpha in (self._config.get("alpha_pattern") or {}).items()
-            if re.fullmatch(rf"(.*\.)?({pattern})", name)
-        )
-        alpha = float(next(own, self._config.get("lora_alpha", PEFTS_ALPHA)))
-        return alpha / (math.sqrt(rank) if self._config.get("use_rslora") else rank)
-
-
 @contextmanager
-def _open(folder: Path) -> Iterator[_Adapter]:
+def _factors(folder: Path) -> Iterator[tuple[Readers[Factors], list[int]]]:
+    """Yield the modules of an adapter and their ranks."""
     from safetensors import SafetensorError, safe_open
 
     config, wrong = readable_fields(read_object(folder / ADAPTER_CONFIG))
@@ -161,17 +139,24 @@ def _open(folder: Path) -> Iterator[_Adapter]:
         raise ArtefactError(f"`{folder / ADAPTER_CONFIG}` is not of a plain LoRA adapter", hint="compare LoRA adapters")
     try:
         with safe_open(folder / ADAPTER_WEIGHTS, framework="pt") as file:
-            adapter = _Adapter(file, config)
+            names = {key.removesuffix(LORA_A) for key in list(file.keys()) if key.endswith(LORA_A)}
             if patterns := list(config.get("alpha_pattern") or ()):
-                try_patterns([Patterns(f"`alpha_pattern` of {ADAPTER_CONFIG}", "ends", patterns)], adapter.names)
-            yield adapter
+                try_patterns([Patterns(f"`alpha_pattern` of {ADAPTER_CONFIG}", "ends", patterns)], names)
+            ranks = sorted({file.get_slice(f"{name}{LORA_A}").get_shape()[0] for name in names})
+            yield {name: partial(_scaled, file, config, name) for name in names}, ranks
     except SafetensorError as problem:
         raise ArtefactError(f"`{folder / ADAPTER_WEIGHTS}` is broken: {problem}", hint="download it again") from None
 
 
-def _distance(old: Factors | None, new: Factors | None) -> Distance:
-    import numpy as np
+def _scaled(file: safe_open, config: dict[str, Any], name: str) -> Factors:
+    a, b = (_tensor(file, f"{name}.lora_{part}.weight") for part in "AB")
+    patterns = config.get("alpha_pattern") or {}
+    own = (alpha for pattern, alpha in patterns.items() if re.fullmatch(rf"(.*\.)?({pattern})", name))
+    alpha = float(next(own, config.get("lora_alpha", PEFTS_ALPHA)))
+    return Factors(alpha / (math.sqrt(len(a)) if config.get("use_rslora") else len(a)) * b, a)
 
+
+def _distance(old: Factors | None, new: Factors | None) -> Distance:
     if old is None or new is None:
         only = old or new
         assert only is not None
@@ -189,8 +174,6 @@ def _distance(old: Factors | None, new: Factors | None) -> Distance:
 
 def _norm(b: Array, a: Array) -> float:
     """Return the Frobenius norm of b·a, where b has few columns."""
-    import numpy as np
-
     left: Any = np.linalg.qr(b, mode="r")
     right: Any = np.linalg.qr(a.T, mode="r")
     return float(np.linalg.norm(left @ right.T))

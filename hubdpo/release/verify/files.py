@@ -11,7 +11,7 @@ import fnmatch
 import re
 import shlex
 from collections.abc import Collection, Iterable, Iterator
-from typing import Any, TypeVar
+from typing import Any
 
 from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CONFIG, INDEX, WEIGHTS, weight_map
 from hubdpo.artefacts.formats.bounded import parse_object, shortened
@@ -37,7 +37,6 @@ from hubdpo.errors import ArtefactError, VerificationFailed
 from hubdpo.hub.reference import COMMIT, RepoType, type_option
 from hubdpo.hub.snapshot import Snapshot
 
-M = TypeVar("M", bound=Manifest)
 NEEDED: dict[Kind, tuple[str, ...]] = {
     "adapter": (CARD_FILE, RUN_FILE, ADAPTER_CONFIG, ADAPTER_WEIGHTS),
     "merged": (CARD_FILE, MERGE_FILE, CONFIG, PROBES_FILE),
@@ -90,13 +89,13 @@ def check_files(snapshot: Snapshot, bundle: Bundle) -> list[str]:
     listed = bundle.files
     needed = [*NEEDED[bundle.kind], *(_weights(snapshot, bundle) if bundle.kind == "merged" else [])]
     if bundle.kind == "dataset" and PREPARE_FILE in listed:
-        needed += _required(snapshot, PREPARE_FILE, PrepareManifest).files
+        needed += PrepareManifest.parse(snapshot.read(PREPARE_FILE), PREPARE_FILE).files
     for name in needed:
         if name not in listed:
             raise ArtefactError(f"`{name}` is not listed in {BUNDLE_FILE}, and loading reads it")
     for name, model in MANIFESTS.items():
         if name in listed:
-            manifest = _required(snapshot, name, model)
+            manifest = model.parse(snapshot.read(name), name)
             if isinstance(manifest, (RunManifest, MergeManifest)):
                 _check_base(name, manifest)
     others = beside(snapshot.files, listed)
@@ -111,15 +110,7 @@ def check_files(snapshot: Snapshot, bundle: Bundle) -> list[str]:
     return others
 
 
-def _required(snapshot: Snapshot, name: str, model: type[M]) -> M:
-    manifest = snapshot.manifest(name, model)
-    if manifest is None:
-        raise ArtefactError(f"`{name}` is missing from {snapshot.ref}")
-    return manifest
-
-
 def deleting(repo_id: str, name: str, repo_type: RepoType) -> str:
-    """Return the command that deletes a file of a repo."""
     return f"hf repos delete-files {repo_id} {shlex.quote(name)}{type_option(repo_type)}"
 
 
@@ -129,7 +120,6 @@ def beside(names: Iterable[str], listed: Collection[str]) -> list[str]:
 
 
 def _weights(snapshot: Snapshot, bundle: Bundle) -> list[str]:
-    """Return the weight files of a whole model."""
     if INDEX not in bundle.files:
         return [WEIGHTS]
     try:

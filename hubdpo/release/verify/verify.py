@@ -44,8 +44,6 @@ class Verified(Release):
 
 @dataclass(frozen=True)
 class Findings:
-    """What the verification of a commit found."""
-
     bundle: Bundle
     probes: ProbeResult | None = None
     base: BaseState | None = None
