@@ -6,7 +6,7 @@ Of weights the header is read, and of Parquet files the footers: rows, columns, 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
@@ -106,7 +106,7 @@ def _adapter(snapshot: Snapshot) -> Inspection:
     vocabulary = vocabulary if isinstance(vocabulary, int) else None
     run = _manifest(snapshot, RUN_FILE, RunManifest, findings)
     own = run is not None and run.has_own_template
-    adapter = Adapter(config, shapes, snapshot.files, snapshot.name, snapshot.revision, tokens, vocabulary, own)
+    adapter = replace(adapter, vocabulary=vocabulary, own_template=own)
     found = problems(adapter)
     findings += [
         Finding(one.field, one.message + (f" (breaks {', '.join(one.breaks)})" if one.breaks else "")) for one in found

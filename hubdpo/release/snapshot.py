@@ -65,13 +65,6 @@ class ReleaseSnapshot(Snapshot):
             self._blob_ids[name] = git_blob_id(self.read(name))
         return self._blob_ids[name]
 
-    def is_at(self, repo: Snapshot, name: str) -> bool:
-        """Tell whether a repo has this file with the same bytes, by the only hash that its tree lists."""
-        if name not in repo.files:
-            return False
-        digest = repo.digest(name)
-        return digest == (self.digest(name) if len(digest) == SHA256_DIGITS else self.blob_id(name))
-
 
 class Plan:
     """The differences between a repo at a commit and a release: what a commit must send and delete there."""
@@ -87,7 +80,9 @@ class Plan:
         def state(name: str) -> State:
             if self.old is None or name not in self._there:
                 return "new"
-            return "unchanged" if self.new.is_at(self.old, name) else "changed"
+            digest = self.old.digest(name)  # the only hash that the tree of a repo lists
+            own = self.new.digest(name) if len(digest) == SHA256_DIGITS else self.new.blob_id(name)
+            return "unchanged" if digest == own else "changed"
 
         return {name: state(name) for name in self.new.files}
 
@@ -119,11 +114,7 @@ class Plan:
     def operations(self) -> list[CommitOperationAdd | CommitOperationDelete]:
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-        sent = {name: self.new.contents[name] for name in self.sent}
         return [
             *(CommitOperationDelete(path_in_repo=name) for name in self.deleted),
-            *(
-                CommitOperationAdd(path_in_repo=name, path_or_fileobj=data if isinstance(data, bytes) else str(data))
-                for name, data in sent.items()
-            ),
+            *(CommitOperationAdd(path_in_repo=name, path_or_fileobj=self.new.contents[name]) for name in self.sent),
         ]

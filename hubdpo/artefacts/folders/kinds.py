@@ -49,6 +49,7 @@ RUN_FILES = (ADAPTER_CONFIG, ADAPTER_WEIGHTS, *COPIED_FILES, *LICENCE_FILES, MET
 """Files that a run may have and that a release takes, without card, `run.json` and plots of others."""
 NOT_LOADED = (*LICENCE_FILES, METRICS_FILE, *EVALUATED_FILES)
 """Those that say something about the adapter; loading reads none of them."""
+_KINDS: dict[str, Kind] = {RUN_FILE: "adapter", PREPARE_FILE: "dataset", MERGE_FILE: "merged"}
 _READERS: dict[str, Callable[[Path], object]] = {
     ADAPTER_WEIGHTS: read_header,
     METRICS_FILE: read_log,
@@ -64,12 +65,9 @@ def folder_kind(folder: Path) -> Kind:
     if not folder.is_dir():
         check_named(folder, RELEASED)
     refuse_sweep(folder)
-    if (folder / RUN_FILE).exists():
-        return "adapter"
-    if (folder / PREPARE_FILE).exists():
-        return "dataset"
-    if (folder / MERGE_FILE).exists():
-        return "merged"
+    for name, kind in _KINDS.items():
+        if (folder / name).exists():
+            return kind
     raise not_by_hubdpo(folder, str(folder)) or ArtefactError(
         f"`{folder}` is no dataset, run or merged model: it has no {PREPARE_FILE}, {RUN_FILE} or {MERGE_FILE}",
         hint=meant(str(folder), RELEASED),

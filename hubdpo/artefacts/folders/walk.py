@@ -22,24 +22,17 @@ def files_below(folder: Path) -> list[Path]:
     """
     found: list[Path] = []
     seen: set[tuple[int, int]] = set()
-    links: list[Path] = []
-
-    def walk(top: Path) -> None:
-        for place, folders, files in os.walk(top, onerror=_refuse):
-            if _identity(Path(place)) in seen:  # a link led above a folder that is listed already
+    tops = [folder]
+    while tops:  # links come last, so that real folders keep their names and loops end here
+        for place, folders, files in os.walk(tops.pop(0), onerror=_refuse):
+            if _identity(Path(place)) in seen:  # a link led to a folder that is listed already
                 folders.clear()
                 continue
             seen.add(_identity(Path(place)))
             folders.sort()  # the first of several links to a folder names its files
             found.extend(Path(place) / name for name in files)
-            links.extend(Path(place) / name for name in folders if (Path(place) / name).is_symlink())
+            tops.extend(Path(place) / name for name in folders if (Path(place) / name).is_symlink())
             folders[:] = [name for name in folders if not name.endswith(SCRATCH)]
-
-    walk(folder)
-    while links:  # last, so that real folders keep their names and loops end here
-        link = links.pop(0)
-        if _identity(link) not in seen:
-            walk(link)
     return sorted(found)
 
 
