@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 from hubdpo.artefacts.formats.bounded import shortened
 from hubdpo.artefacts.manifests.answered import Answered
-from hubdpo.artefacts.manifests.evaluation import Sample
-from hubdpo.artefacts.manifests.evaluation import Quote, Quoted
+from hubdpo.artefacts.manifests.evaluation import Quote, Quoted, Sample
 from hubdpo.errors import UnsupportedBase
 from hubdpo.evaluation.answers import SEED
 from hubdpo.evaluation.judge.comparison import in_words
