@@ -20,7 +20,7 @@ from hubdpo.data.encoded.rows import Row, TokenRows, sequence
 from hubdpo.errors import UnsupportedBase
 from hubdpo.model.memory import is_out_of_memory
 from hubdpo.training.step.attention import NotShared
-from hubdpo.training.step.batch import Batch
+from hubdpo.training.step.batch import Batch, for_trl
 from hubdpo.training.step.liger import WITHOUT
 from hubdpo.training.step.shared_prefix import IGNORED_LABEL
 from hubdpo.training.step.trainer import SharedPrefixDPOTrainer
@@ -43,17 +43,18 @@ def choose_forward(
     whose log-probs Liger's kernels change.
     """
     _leave_out_router_loss(trainer)
-    telling = _telling_pair(rows[rows.longest(1)[0]])
+    batch = trainer.batch([_telling_pair(rows[rows.longest(1)[0]])])
+    trainer.model.train()
     if trainer.liger is not None:
-        _check_liger(trainer, telling)
-    is_known = before is not None and before.config.get("shared_prefix") == config.shared_prefix
-    if before is not None and is_known and trainer.not_shared is None:
+        _check_liger(trainer, for_trl(batch))
+    if before and trainer.not_shared is None and before.config.get("shared_prefix") == config.shared_prefix:
         return config, before.stock_forward
     reason = trainer.not_shared
     if trainer.shared_prefix is not None:
-        reason = _difference(trainer, telling)
+        reason = _difference(trainer, batch)
     # every process goes the same way
-    if not _any_process(trainer, reason is not None):
+    differs = torch.tensor([int(reason is not None)], device=trainer.accelerator.device)
+    if not trainer.accelerator.gather(differs).any():
         return config, None
     reason = reason or "the packed one differs in another process"
     trainer.use_stock_forward()
@@ -68,10 +69,6 @@ def _leave_out_router_loss(trainer: SharedPrefixDPOTrainer) -> None:
     if asked and not (hasattr(facts, "num_experts") and hasattr(facts, "num_experts_per_tok")):
         trainer.aux_loss_enabled, trainer.router_aux_loss_coef, facts.output_router_logits = False, 0.0, False
         console.warn(f"the loss that balances experts is left out: TRL cannot compute it for `{facts.model_type}`")
-
-
-def _any_process(trainer: SharedPrefixDPOTrainer, mine: bool) -> bool:
-    return bool(trainer.accelerator.gather(torch.tensor([int(mine)], device=trainer.accelerator.device)).any())
 
 
 def _family(model: PreTrainedModel) -> str:
@@ -93,12 +90,10 @@ def _telling_pair(row: Row) -> Row:
     return {"prompt_ids": prompt, "chosen_ids": answer, "rejected_ids": other}
 
 
-def _difference(trainer: SharedPrefixDPOTrainer, pair: Row) -> str | None:
+def _difference(trainer: SharedPrefixDPOTrainer, batch: Batch) -> str | None:
     """Return in which way the packed forward pass differs from the padded one, None if only by rounding."""
-    batch = trainer.batch([pair])
-    trainer.model.train()
     try:
-        padded = _log_probs(trainer, batch, packed=False)
+        padded = _log_probs(trainer, for_trl(batch))
     except Exception as problem:
         if is_out_of_memory(problem):
             raise
@@ -107,7 +102,7 @@ def _difference(trainer: SharedPrefixDPOTrainer, pair: Row) -> str | None:
             hint="take a base of another family, such as Qwen/Qwen2-7B-Instruct",
         ) from problem
     try:
-        apart = _apart(_log_probs(trainer, batch, packed=True), padded)
+        apart = _apart(_log_probs(trainer, batch), padded)
         if apart <= _rounding(trainer, batch):
             return None
         return f"log-probs of the packed one differ by {apart:.1g}"
@@ -119,13 +114,11 @@ def _difference(trainer: SharedPrefixDPOTrainer, pair: Row) -> str | None:
         return f"the packed one fails with {_first_line(problem)}"
 
 
-def _check_liger(trainer: SharedPrefixDPOTrainer, pair: Row) -> None:
+def _check_liger(trainer: SharedPrefixDPOTrainer, batch: Batch) -> None:
     """Raise UnsupportedBase where Liger's kernels give other log-probs than the model's own code, but for rounding."""
-    batch = trainer.batch([pair])
-    trainer.model.train()
-    ligers, liger = _log_probs(trainer, batch, packed=False), trainer.liger
+    ligers, liger = _log_probs(trainer, batch), trainer.liger
     trainer.liger = None
-    own = _log_probs(trainer, batch, packed=False)
+    own = _log_probs(trainer, batch)
     trainer.liger = liger
     if (apart := _apart(ligers, own)) > _rounding(trainer, batch):
         raise UnsupportedBase(
@@ -133,23 +126,18 @@ def _check_liger(trainer: SharedPrefixDPOTrainer, pair: Row) -> None:
         )
 
 
-def _log_probs(trainer: SharedPrefixDPOTrainer, batch: Batch, *, packed: bool) -> list[torch.Tensor]:
-    """Return the log-probs of the tokens that have a label, for each row, without the adapter."""
+def _log_probs(trainer: SharedPrefixDPOTrainer, batch: Batch) -> list[torch.Tensor]:
+    """Return the log-probs of each row's scored tokens without the adapter, packed where the batch has a layout."""
     labels = batch["input_ids"].masked_fill(batch["completion_mask"] == 0, IGNORED_LABEL)
-    model, shared = trainer.model, trainer.shared_prefix
     devices = [torch.cuda.current_device()] if trainer.accelerator.device.type == "cuda" else []
-    trainer.shared_prefix = shared if packed else None
-    try:
-        with (
-            torch.no_grad(), torch.random.fork_rng(devices), model.disable_adapter(), trainer.packed(batch),
-            trainer.accelerator.autocast(), trainer.compute_loss_context_manager(),
-        ):  # fmt: skip
-            output = model(
-                input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=labels, use_cache=False,
-                fused_lm_head=True,
-            )  # fmt: skip
-    finally:
-        trainer.shared_prefix = shared
+    with (
+        torch.no_grad(), torch.random.fork_rng(devices), trainer.model.disable_adapter(), trainer.packed(batch),
+        trainer.accelerator.autocast(), trainer.compute_loss_context_manager(),
+    ):  # fmt: skip
+        output = trainer.model(
+            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=labels, use_cache=False,
+            fused_lm_head=True,
+        )  # fmt: skip
     scored = labels[:, 1:] != IGNORED_LABEL
     return [row[mask].float() for row, mask in zip(output.log_probs, scored, strict=True)]
 
@@ -173,8 +161,8 @@ def _rounding(trainer: SharedPrefixDPOTrainer, batch: Batch) -> float:
         for i, length in enumerate(lengths)
     ]
     trainer.model.eval()
-    padded = _log_probs(trainer, batch, packed=False)
-    rounding = _apart([_log_probs(trainer, row, packed=False)[0] for row in alone], padded)
+    padded = _log_probs(trainer, for_trl(batch))
+    rounding = _apart([_log_probs(trainer, row)[0] for row in alone], padded)
     trainer.model.train()
     return max(ROUNDING, MOST_ROUNDINGS * rounding)
 

@@ -49,9 +49,11 @@ def check_checkpoint_room(config: TrainConfig, trainer: SharedPrefixDPOTrainer) 
 
 def checkpoint_bytes(config: TrainConfig, trainer: SharedPrefixDPOTrainer) -> int:
     """Return the bytes of the checkpoints that are kept and of the one being written: weights and optimiser state."""
-    trained = sum(weight.numel() for weight in trainer.model.parameters() if weight.requires_grad)
-    size: int = (FLOAT + config.optimiser.bytes) * trained * (config.save_total_limit + 1)
-    return size
+    return (FLOAT + config.optimiser.bytes) * _trained(trainer) * (config.save_total_limit + 1)
+
+
+def _trained(trainer: SharedPrefixDPOTrainer) -> int:
+    return sum(weight.numel() for weight in trainer.model.parameters() if weight.requires_grad)
 
 
 def preflight(config: TrainConfig, trainer: SharedPrefixDPOTrainer, rows: TokenRows, *, device: str) -> Measured:
@@ -60,8 +62,6 @@ def preflight(config: TrainConfig, trainer: SharedPrefixDPOTrainer, rows: TokenR
     Weights, gradients, metrics and random state do not change. Raise TrainingError when memory runs out or the loss is
     not finite.
     """
-    weights = list(trainer.model.parameters())
-    trained = sum(weight.numel() for weight in weights if weight.requires_grad)
     budget = trainer.limit.tokens
     if config.tokens_per_batch == "auto":
         budget = _measure_budget(config, trainer, [rows[index] for index in rows.longest(MEASURED_PAIRS[-1])], device)
@@ -77,13 +77,14 @@ def preflight(config: TrainConfig, trainer: SharedPrefixDPOTrainer, rows: TokenR
     seconds = time.monotonic() - began
     peak = f", peak {in_units(torch.cuda.max_memory_allocated())}" if device == "cuda" else ""
     pairs, tokens = len(largest), max(map(row_length, largest))
-    base_bytes = sum(weight.numel() * weight.element_size() for weight in weights if not weight.requires_grad)
+    frozen = [weight for weight in trainer.model.parameters() if not weight.requires_grad]
+    base_bytes = sum(weight.numel() * weight.element_size() for weight in frozen)
     # [2B, T, vocabulary], which stock TRL holds; the packed forward pass only the rows of scored tokens
     logits_bytes = 2 * pairs * tokens * int(trainer.model.config.get_text_config().vocab_size) * FLOAT
     console.info(f"preflight {console.counted(pairs, 'longest pair')}, {tokens:,} tokens, in {seconds:.1f} s{peak}")
     console.info(
         f"memory    weights {in_units(base_bytes)}, adapter with gradients and {config.optim} "
-        f"{in_units((2 * FLOAT + config.optimiser.bytes) * trained)}, logits up to {in_units(logits_bytes)}; "
+        f"{in_units((2 * FLOAT + config.optimiser.bytes) * _trained(trainer))}, logits up to {in_units(logits_bytes)}; "
         f"checkpoints {in_units(checkpoint_bytes(config, trainer))} on the disk"
     )
     # sharded weights are gathered to recompute a layer, which is collective: every pass recomputes the same layers
@@ -131,12 +132,10 @@ def _measure_layers(config: TrainConfig, trainer: SharedPrefixDPOTrainer, rows: 
 
 
 def _min_over_processes(trainer: SharedPrefixDPOTrainer, value: int) -> int:
-    values = torch.tensor([value], device=trainer.accelerator.device)
-    return int(trainer.accelerator.gather(values).min())
+    return int(trainer.accelerator.gather(torch.tensor([value], device=trainer.accelerator.device)).min())
 
 
 def _pass_tokens(trainer: SharedPrefixDPOTrainer, rows: list[Row]) -> int:
-    """Return the tokens that the backbone runs for these rows in one pass."""
     if trainer.shared_prefix is None:
         return len(rows) * max(map(padded_tokens, rows))
     return packed_tokens(rows)
@@ -205,10 +204,8 @@ def out_of_memory(config: TrainConfig, *, layers: int = 0, resume: bool = False)
     cause, options = _less_memory(config, layers)
     if options is None:
         hint = "a lower `--max-length`" + (", which is another run: give another `--output-dir`" if resume else "")
-    elif not resume:
-        hint = options
     else:
-        hint = f"{options} --resume" if options.startswith("--") else f"{options}, and add `--resume`"
+        hint = f"{options} --resume" if resume else options
     return TrainingError(f"the device ran out of memory with {cause}", hint=hint)
 
 

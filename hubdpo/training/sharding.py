@@ -32,10 +32,6 @@ class Sharding(StrEnum):
     ZERO_3 = "ZeRO-3"
 
     @property
-    def is_deepspeed(self) -> bool:
-        return self is not Sharding.FSDP_2
-
-    @property
     def shards_weights(self) -> bool:
         return self is not Sharding.ZERO_2
 
@@ -68,7 +64,7 @@ def check_sharding(device: str, config: TrainConfig) -> Sharding | None:
             f"{kind} shards over GPUs, and no CUDA device was chosen or found; accelerate would train without it",
             hint=DATA_PARALLEL,
         )
-    if kind.is_deepspeed and find_spec("deepspeed") is None:
+    if kind is not Sharding.FSDP_2 and find_spec("deepspeed") is None:
         raise ConfigError(f"{kind} needs DeepSpeed", hint="pip install 'hubdpo[deepspeed]'")
     _check_run(kind, config)
     return kind
@@ -157,10 +153,7 @@ def _offloads(zero: Section, part: str) -> bool:
 
 
 def deepspeed_config(config: TrainConfig, batch: int, accumulated: int, *, bfloat16: bool) -> Section | None:
-    """Return DeepSpeed's configuration for a run with batches of so many pairs and so many of them in a step.
-
-    None without DeepSpeed. Raise ConfigError when the given configuration has other numbers than the run.
-    """
+    """Return DeepSpeed's configuration, None without it. Raise ConfigError where it has other numbers than the run."""
     if not _asks_for("DEEPSPEED"):
         return None
     # accelerate refuses a whole configuration beside fields of its own, which `_given` has read
@@ -193,9 +186,3 @@ def deepspeed_config(config: TrainConfig, batch: int, accumulated: int, *, bfloa
         "bf16": {"enabled": False},
         "torch_autocast": {"enabled": bfloat16, "dtype": "bfloat16", "lower_precision_safe_modules": []},
     }
-
-
-def checkpointing_arguments(deepspeed: Section | None) -> dict[str, bool]:
-    """Return the arguments of gradient checkpointing."""
-    # under ZeRO-3 the other kind finds recomputed weights in pieces, and fails (huggingface/trl#2514)
-    return {"use_reentrant": deepspeed is not None and deepspeed["zero_optimization"]["stage"] == 3}

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 import transformers
+from torch.distributed.fsdp import FSDPModule
 from transformers import PreTrainedTokenizerBase
 
 from hubdpo import console
@@ -61,7 +62,6 @@ from hubdpo.training.schedule import Epoch, check_rates, print_extension, print_
 from hubdpo.training.sharding import check_sharding
 from hubdpo.training.step.liger import of_family
 from hubdpo.training.step.reference import reference_identity
-from hubdpo.training.step.sharded import ready_to_score
 from hubdpo.training.step.trainer import SharedPrefixDPOTrainer, make_trainer, say_groups, use_cached_reference
 from hubdpo.version import __version__, library_versions, requirement
 
@@ -174,7 +174,7 @@ def train(config: TrainConfig, common: Common, journal: Journal) -> RunManifest:
     # 6. take the steps
     began = time.monotonic()
     out_of = out_of_memory_is(lambda: _out_of_memory_in(trainer, config))
-    with stopped_at_ctrl_c(config), stopping.listening(), out_of, lines.drawn(steps):
+    with stopped_at_ctrl_c(config), stopping.listening(), out_of, console.progress("training", steps) as lines.bar:
         trainer.train(resume_from_checkpoint=str(checkpoint.folder) if checkpoint else None)
     if stopping.stops:  # the launching process says so
         return manifest
@@ -238,7 +238,6 @@ def _own_device(requested: str) -> str:
 
 
 def _out_of_memory_in(trainer: SharedPrefixDPOTrainer, config: TrainConfig) -> TrainingError:
-    """Return the error for memory that ran out in a step or in an evaluation, with the options that need less."""
     saved, pairs = newest_checkpoint(config.output_dir) is not None, config.per_device_eval_batch_size
     if not trainer.evaluating or pairs == 1:
         return out_of_memory(config, layers=trainer.layers, resume=saved)
@@ -271,7 +270,10 @@ def _score(
     if rank() == 0:
         console.info("now probes, the ranking of the test split and sample answers, for the card")
     with room_for_scoring(pairs, command_with, kept="; all steps are done and saved"):
-        ready_to_score(model)
+        if isinstance(model, FSDPModule):
+            # FSDP gathers what belongs to no decoder layer and no embedding in the model's own forward pass alone,
+            # which scoring does not call; writing a checkpoint has just sharded it
+            model.unshard()
         probes = record_probes(
             model, tokenizer, load_in_4bit=config.load_in_4bit, template_kwargs=config.chat_template_kwargs
         )

@@ -19,8 +19,8 @@ from hubdpo.data.encoded.rows import TokenRows
 from hubdpo.hub.open import open_snapshot
 from hubdpo.model.bases.files import check_base
 from hubdpo.training.families import choose_forward
+from hubdpo.training.step.adapters import all_linear
 from hubdpo.training.step.checkpointing import checkpointed_layers
-from hubdpo.training.step.targets import all_linear
 from hubdpo.training.step.trainer import SharedPrefixDPOTrainer
 from tests.near import assert_same_step
 

@@ -143,8 +143,8 @@ def test_the_head_runs_each_scored_token_once() -> None:
     batch = PairCollator(0)(rows)
     layout = build_layout(batch["input_ids"], batch["attention_mask"], batch["completion_mask"])
     answers = {tuple(row[f"{side}_ids"].tolist()) for row in rows for side in ("chosen", "rejected")}
-    assert len(layout.scored.labels) == trie_tokens([np.array(each) for each in answers])
-    assert len(layout.scored.spread) == int(batch["completion_mask"].sum())
+    assert len(layout.labels) == trie_tokens([np.array(each) for each in answers])
+    assert len(layout.spread) == int(batch["completion_mask"].sum())
 
 
 def test_six_pairs_of_four_answers_run_four(tiny_base: Path, tmp_path: Path) -> None:

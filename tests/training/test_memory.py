@@ -300,10 +300,9 @@ def test_policy_and_reference_of_a_pass_share_one_layout(
     trainer: Any, rows: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     built: list[int] = []
-    for module in ("shared_prefix", "trainer"):
-        monkeypatch.setattr(
-            f"hubdpo.training.step.{module}.build_layout", lambda *args: built.append(1) or build_layout(*args)
-        )
+    monkeypatch.setattr(
+        "hubdpo.training.step.trainer.build_layout", lambda *args: built.append(1) or build_layout(*args)
+    )
     before = trainer.shared_prefix.packed_tokens
     for count in (1, 2):
         _one_step(config_for(tmp_path), trainer, rows[:count])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import itertools
 import os
@@ -21,7 +22,7 @@ from trl import DPOConfig, DPOTrainer
 
 from hubdpo.training.step import attention
 from hubdpo.training.step.batch import REFERENCE, PairCollator
-from hubdpo.training.step.layout import build_layout
+from hubdpo.training.step.layout import Layout, build_layout
 from hubdpo.training.step.shared_prefix import SharedPrefix
 from tests.near import assert_near, assert_same_step
 
@@ -79,11 +80,19 @@ def make_trainer(base: Path, out: Path, data: Dataset, *, nf4: bool = False, **o
     return trainer
 
 
-def one_step(trainer: Prepared) -> tuple[float, dict[str, list[float]], dict[str, torch.Tensor]]:
+def laid_out(batch: Any) -> Layout:
+    return build_layout(batch["input_ids"], batch["attention_mask"], batch["completion_mask"])
+
+
+def one_step(
+    trainer: Prepared, shared: SharedPrefix | None = None
+) -> tuple[float, dict[str, list[float]], dict[str, torch.Tensor]]:
     trainer.model.train()
     trainer.model.zero_grad()
     trainer._metrics["train"].clear()
-    loss = trainer.compute_loss(trainer.model, next(iter(trainer.get_train_dataloader())))
+    batch = next(iter(trainer.get_train_dataloader()))
+    with shared.packed(laid_out(batch)) if shared else contextlib.nullcontext():
+        loss = trainer.compute_loss(trainer.model, batch)
     loss.backward()
     gradients = {n: p.grad.clone() for n, p in trainer.model.named_parameters() if p.grad is not None}
     return loss.item(), dict(trainer._metrics["train"]), gradients
@@ -93,14 +102,14 @@ def assert_parity(trainer: Prepared, *, cached: bool = False) -> None:
     """Compare with stock TRL, which always computes the reference online."""
     loss, metrics, gradients = one_step(trainer)
     shared = SharedPrefix(trainer.model.get_base_model())
-    with shared.packed():
-        if cached:
-            batch = trainer.data_collator(list(trainer.train_dataset))
-            for name, log_probs in zip(REFERENCE, trainer.compute_ref_log_probs(trainer.model, batch), strict=True):
-                trainer.train_dataset = trainer.train_dataset.add_column(name, log_probs.tolist())
-            trainer.precompute_ref_logps = True
-    with shared.packed():
-        our_loss, our_metrics, our_gradients = one_step(trainer)
+    if cached:
+        batch = trainer.data_collator(list(trainer.train_dataset))
+        with shared.packed(laid_out(batch)):
+            reference = trainer.compute_ref_log_probs(trainer.model, batch)
+        for name, log_probs in zip(REFERENCE, reference, strict=True):
+            trainer.train_dataset = trainer.train_dataset.add_column(name, log_probs.tolist())
+        trainer.precompute_ref_logps = True
+    our_loss, our_metrics, our_gradients = one_step(trainer, shared)
     metrics.pop("num_tokens")  # counts all tokens since the start
     assert_same_step((our_loss, our_metrics, our_gradients), (loss, metrics, gradients))
     assert any(gradient.abs().max() > 0 for gradient in gradients.values())
@@ -179,7 +188,7 @@ def test_a_rejected_answer_that_begins_the_chosen_one_needs_no_branch() -> None:
     ids = torch.tensor([[5, 6, 7, 8], [5, 6, 7, 0]])
     layout = build_layout(ids, (ids > 0).long(), (ids > 0).long())
     assert layout.input_ids[0].tolist() == [5, 6, 7, 8]
-    assert layout.packed.tolist() == [0, 1, 2, 3, 0, 1, 2]
+    assert layout.counts.tolist() == [[2, 2, 2, 1]]
 
 
 def varlen(

@@ -191,7 +191,7 @@ def test_all_linear_is_what_peft_makes_of_it(tiny_base: Path, facts: BaseFacts) 
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
-    from hubdpo.training.step.lora import lora_config
+    from hubdpo.training.step.adapters import adapter_config
 
     def adapted(made: LoraConfig) -> set[str]:
         return {name for name, _ in get_peft_model(model(), made).named_parameters() if "lora_" in name}
@@ -200,7 +200,7 @@ def test_all_linear_is_what_peft_makes_of_it(tiny_base: Path, facts: BaseFacts) 
         return AutoModelForCausalLM.from_pretrained(tiny_base)
 
     asked = config("a/b", "data", Path("run"), lora_target_modules=["all-linear"])
-    made = lora_config(asked, model())
+    made = adapter_config(asked, model(), None)
     assert made.target_modules == set(QWEN2_PROJECTIONS)
     assert adapted(made) == adapted(LoraConfig(target_modules="all-linear", task_type="CAUSAL_LM"))
     assert {layer.rpartition(".")[2] for layer in facts.linear_layers} == set(QWEN2_PROJECTIONS)

@@ -184,7 +184,7 @@ class BaseFacts:
 
     @property
     def all_linear(self) -> frozenset[str]:
-        """The names that `all-linear` stands for, as training/step/targets.py finds them in the model."""
+        """The names that `all-linear` stands for, as training/step/adapters.py finds them in the model."""
         layers = self.linear_layers
         if self.expert_values:
             layers = frozenset(layer for layer in layers if is_adapted_beside_experts(layer))

@@ -24,15 +24,9 @@ class StepLines(TrainerCallback):
     """Print one line for each log and each evaluation, and on a terminal a bar with the time that is left."""
 
     def __init__(self) -> None:
-        self._bar: Progress | None = None
+        self.bar: Progress | None = None
         self._began = time.monotonic()
         self._first_step = 0
-
-    @contextmanager
-    def drawn(self, steps: int) -> Iterator[None]:
-        """Draw the bar of a run of `steps` steps during the body."""
-        with console.progress("training", steps) as self._bar:
-            yield
 
     def on_train_begin(self, args: object, state: TrainerState, control: object, **kwargs: object) -> None:
         self._first_step, self._began = state.global_step, time.monotonic()
@@ -42,8 +36,8 @@ class StepLines(TrainerCallback):
         self._advance(1)
 
     def _advance(self, steps: int) -> None:
-        if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], advance=steps)
+        if self.bar is not None:
+            self.bar.update(self.bar.task_ids[0], advance=steps)
 
     def on_log(
         self, args: object, state: TrainerState, control: object, logs: Mapping[str, float] | None = None,
@@ -53,13 +47,12 @@ class StepLines(TrainerCallback):
             return
         # TRL counts both sides of each pair, prompts included, from the first step of this process
         seconds = time.monotonic() - self._began
-        if self._bar is not None and (tokens := logs.get("num_tokens")):
-            self._bar.update(self._bar.task_ids[0], note=f"{tokens / seconds:,.0f} tokens/s")
+        if self.bar is not None and (tokens := logs.get("num_tokens")):
+            self.bar.update(self.bar.task_ids[0], note=f"{tokens / seconds:,.0f} tokens/s")
         console.info(step_line(logs, state, seconds_a_step=seconds / max(state.global_step - self._first_step, 1)))
 
 
 def step_line(logs: Mapping[str, float], state: TrainerState, *, seconds_a_step: float) -> str:
-    """Return the line of a log: the step, TRL's metrics, and the time that is left."""
     prefix = _prefix(logs) or ""
     name = prefix[len("eval_") : -1] or ("held-out" if prefix else "step")
     values = [form.format(logs[prefix + key]) for key, form in SHOWN.items() if prefix + key in logs]
@@ -76,10 +69,7 @@ def _prefix(logs: Mapping[str, float]) -> str | None:
 
 
 class StopAtStep(TrainerCallback):
-    """Once the run is asked to stop, end it with a checkpoint of the step, or evaluation, under way.
-
-    A signal asks this process; a process that was launched is asked by its launcher.
-    """
+    """End the run with a checkpoint of the step, or evaluation, under way, once a signal or its launcher asks it to."""
 
     def __init__(self) -> None:
         self.stops = False

@@ -12,7 +12,7 @@ from hubdpo.config import TrainConfig
 from hubdpo.config.objective import TRL_LOSSES
 from hubdpo.model.device import compute_dtype
 from hubdpo.training.schedule import batches_of
-from hubdpo.training.sharding import checkpointing_arguments, deepspeed_config
+from hubdpo.training.sharding import deepspeed_config
 
 SAME_IN_TRL = (
     "beta", "label_smoothing", "ld_alpha", "use_weighting", "f_divergence_type", "f_alpha_divergence_coef",
@@ -39,6 +39,8 @@ def dpo_config(
     batch, accumulated = batches_of(config)
     bfloat16 = compute_dtype(device, config.dtype) == torch.bfloat16
     deepspeed = deepspeed_config(config, batch, accumulated, bfloat16=bfloat16)
+    # under ZeRO-3 the other kind finds recomputed weights in pieces, and fails (huggingface/trl#2514)
+    reentrant = deepspeed is not None and deepspeed["zero_optimization"]["stage"] == 3
     # a launcher may name another type, and accelerate would have it in some passes alone
     if "ACCELERATE_MIXED_PRECISION" in os.environ:
         os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16" if bfloat16 and deepspeed is None else "no"
@@ -54,7 +56,7 @@ def dpo_config(
         max_steps=steps,
         per_device_train_batch_size=batch,
         gradient_accumulation_steps=accumulated,
-        gradient_checkpointing_kwargs=checkpointing_arguments(deepspeed) if config.gradient_checkpointing else None,
+        gradient_checkpointing_kwargs={"use_reentrant": reentrant} if config.gradient_checkpointing else None,
         ddp_find_unused_parameters=False,  # every weight of the adapter takes part in every pass
         disable_dropout=config.lora_dropout == 0,
         bf16=bfloat16 and deepspeed is None,

@@ -11,7 +11,6 @@ Outside a packed pass, both functions and their masks are those of transformers.
 from __future__ import annotations
 
 import functools
-import importlib.util
 import inspect
 import sys
 from collections.abc import Callable
@@ -128,7 +127,6 @@ def flash_takes(device: torch.device, dtype: torch.dtype, key_dim: int, value_di
         "16-bit states": dtype in (torch.bfloat16, torch.float16),
         "heads of 256 numbers at most": key_dim <= 256,
         "values as wide as keys": value_dim == key_dim,
-        "torch.nn.attention.varlen": importlib.util.find_spec("torch.nn.attention.varlen") is not None,
     }
     missing = [requirement for requirement, is_met in requirements.items() if not is_met]
     if missing:

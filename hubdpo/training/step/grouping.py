@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from itertools import islice
+from itertools import islice, pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ import xxhash
 from torch.utils.data import Sampler
 
 from hubdpo import console
-from hubdpo.data.encoded.rows import Ids, TokenRows
+from hubdpo.data.encoded.rows import TokenRows
 from hubdpo.training.step.passes import closest_first
 
 LOOK_AHEAD = 64
@@ -26,15 +26,9 @@ Keys = npt.NDArray[np.uint64]
 
 def keys_of(rows: TokenRows, name: str) -> Keys:
     """Return a hash `[pairs]` of each list of a column."""
-    hashes = (xxhash.xxh3_64_intdigest(ids.data) for ids in slices(rows, name))
-    return np.fromiter(hashes, dtype=np.uint64, count=len(rows))
-
-
-def slices(rows: TokenRows, name: str) -> Iterator[Ids]:
-    """Return the list of each row in a column."""
     values, offsets = rows.column(name)
-    bounds = offsets.tolist()
-    return (values[start:stop] for start, stop in zip(bounds, bounds[1:], strict=False))
+    hashes = (xxhash.xxh3_64_intdigest(values[start:stop].data) for start, stop in pairwise(offsets.tolist()))
+    return np.fromiter(hashes, dtype=np.uint64, count=len(rows))
 
 
 class Groups:
@@ -123,9 +117,12 @@ class GroupSampler(Sampler[int]):
         """Return the rows of each step; the last may have fewer pairs."""
         draw = np.random.default_rng([self._seed, self._epoch])
         sizes = np.diff(self._groups.bounds)
-        drawn = iter(draw.permutation(len(self._groups)).tolist())
         # which pairs of a group come first when it is cut changes from epoch to epoch
-        waiting = deque(self._drawn(group, sizes, draw) for group in islice(drawn, LOOK_AHEAD))
+        drawn = (
+            self._groups.closest(group, draw.permutation(sizes[group]))
+            for group in draw.permutation(len(self._groups)).tolist()
+        )
+        waiting = deque(islice(drawn, LOOK_AHEAD))
         step: list[int] = []
         while waiting:
             room = self._pairs - len(step)
@@ -138,12 +135,9 @@ class GroupSampler(Sampler[int]):
                 chosen = max(fitting, key=lambda place: len(waiting[place])) if step else fitting[0]
                 step += waiting[chosen]
                 del waiting[chosen]
-                waiting.extend(self._drawn(group, sizes, draw) for group in islice(drawn, 1))
+                waiting.extend(islice(drawn, 1))
             if len(step) == self._pairs:
                 yield step
                 step = []
         if step:
             yield step
-
-    def _drawn(self, group: int, sizes: npt.NDArray[np.int64], draw: np.random.Generator) -> list[int]:
-        return self._groups.closest(group, draw.permutation(sizes[group]))

@@ -9,8 +9,7 @@ it costs no transfer from the device.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Self
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -39,23 +38,24 @@ class Branch:
 
 
 @dataclass(frozen=True)
-class _OnDevice:
-    def to(self, device: torch.device) -> Self:
-        """Return a copy whose tensors are on the device; they are pinned for the transfer, which is not awaited."""
-        moved = {}
-        for part in fields(self):
-            value = getattr(self, part.name)
-            if isinstance(value, torch.Tensor):
-                moved[part.name] = to_device(value, device)
-            elif isinstance(value, _OnDevice):
-                moved[part.name] = value.to(device)
-        return replace(self, **moved)
+class Layout:
+    """A padded batch `[2B, T]` as N packed tokens; S of its positions predict a scored token, and D differ of these."""
 
-
-@dataclass(frozen=True)
-class Scored(_OnDevice):
-    """The S positions of a padded batch `[2B, T]` that predict a scored token, of which D are distinct."""
-
+    input_ids: torch.Tensor
+    """[1, N] packed token ids."""
+    position_ids: torch.Tensor
+    """[1, N] position of each packed token in its own sequence."""
+    counts: torch.Tensor
+    """[1, N] padded rows that each packed token stands for."""
+    branches: list[Branch]
+    keys: torch.Tensor
+    """[K] packed index of the keys of every branch, branch after branch; K > N, as what is shared repeats."""
+    query_bounds: torch.Tensor
+    """[branches + 1] int32 cumulative query counts, as varlen attention takes them."""
+    key_bounds: torch.Tensor
+    """[branches + 1] int32 cumulative key counts."""
+    longest_query: int
+    longest_key: int
     hidden: torch.Tensor
     """[D] packed index of the token before each scored one, whose hidden state predicts it."""
     labels: torch.Tensor
@@ -67,31 +67,10 @@ class Scored(_OnDevice):
     shape: tuple[int, int]
     """(2B, T - 1)."""
 
-
-@dataclass(frozen=True)
-class Layout(_OnDevice):
-    """Where each packed token comes from and goes to: N packed tokens, M real tokens of the padded `[2B, T]` batch."""
-
-    input_ids: torch.Tensor
-    """[1, N] packed token ids."""
-    position_ids: torch.Tensor
-    """[1, N] position of each packed token in its own sequence."""
-    counts: torch.Tensor
-    """[1, N] padded rows that each packed token stands for."""
-    padded: torch.Tensor
-    """[M] flat padded index of each real token."""
-    packed: torch.Tensor
-    """[M] index of the packed token that computes it."""
-    branches: list[Branch]
-    keys: torch.Tensor
-    """[K] packed index of the keys of every branch, branch after branch; K > N, as what is shared repeats."""
-    query_bounds: torch.Tensor
-    """[branches + 1] int32 cumulative query counts, as varlen attention takes them."""
-    key_bounds: torch.Tensor
-    """[branches + 1] int32 cumulative key counts."""
-    longest_query: int
-    longest_key: int
-    scored: Scored
+    def to(self, device: torch.device) -> Layout:
+        """Return a copy whose tensors are on the device; they are pinned for the transfer, which is not awaited."""
+        tensors = {name: value for name, value in vars(self).items() if isinstance(value, torch.Tensor)}
+        return replace(self, **{name: to_device(value, device) for name, value in tensors.items()})
 
 
 def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
@@ -112,7 +91,7 @@ def build_layout(input_ids: torch.Tensor, attention_mask: torch.Tensor, completi
     tokens, positions, parents, branches, index = _trie(rows)
 
     real = np.arange(width) < np.array(lengths)[:, None]  # [2B, T]
-    padded, packed = np.flatnonzero(real), np.concatenate(index)
+    packed = np.concatenate(index)  # [real tokens] index of the packed token that computes each
     packed_of = np.zeros(real.shape, dtype=np.int64)
     packed_of[real] = packed
     places = np.flatnonzero(completion_mask.cpu().numpy()[:, 1:] * real[:, 1:])
@@ -125,21 +104,17 @@ def build_layout(input_ids: torch.Tensor, attention_mask: torch.Tensor, completi
         input_ids=torch.from_numpy(tokens)[None],
         position_ids=torch.from_numpy(positions)[None],
         counts=torch.from_numpy(np.bincount(packed, minlength=len(tokens)))[None],
-        padded=torch.from_numpy(padded),
-        packed=torch.from_numpy(packed),
         branches=branches,
         keys=torch.from_numpy(np.concatenate(keys)),
         query_bounds=_bounds(query_counts),
         key_bounds=_bounds(key_counts),
         longest_query=max(query_counts),
         longest_key=max(key_counts),
-        scored=Scored(
-            hidden=torch.from_numpy(parents[labels]),
-            labels=torch.from_numpy(tokens[labels]),
-            spread=torch.from_numpy(spread.reshape(-1)),
-            places=torch.from_numpy(places),
-            shape=(len(rows), width - 1),
-        ),
+        hidden=torch.from_numpy(parents[labels]),
+        labels=torch.from_numpy(tokens[labels]),
+        spread=torch.from_numpy(spread.reshape(-1)),
+        places=torch.from_numpy(places),
+        shape=(len(rows), width - 1),
     )
 
 
@@ -165,23 +140,18 @@ def _trie(rows: Sequence[Ids]) -> tuple[Ids, Ids, Ids, list[Branch], list[Ids]]:
     """
     tokens, positions, parents, branches = [], [], [], []
     index: list[Ids] = [np.empty(0, dtype=np.int64)] * len(rows)
-    last, path, size = -1, list[Span](), 0  # the row before; its spans in the packed row
+    last, size = -1, 0  # the row before, and the tokens so far
     for row in sorted(range(len(rows)), key=lambda row: _sort_key(rows[row])):
         ids = rows[row]
         shared = common(rows[last], ids) if last >= 0 else 0
         before = index[last][:shared]
         own = np.arange(size, size + len(ids) - shared)
-        path = _first(path, shared)
         if len(own):
-            branches.append(Branch(size, size + len(own), tuple(path)))
+            branches.append(Branch(size, size + len(own), _spans(before)))
             tokens.append(ids[shared:].astype(np.int64))
             positions.append(np.arange(shared, len(ids)))
             parents += [before[-1:] if shared else np.array([-1]), own[:-1]]
             size += len(own)
-            if path and path[-1][1] == own[0]:
-                path[-1] = (path[-1][0], size)
-            else:
-                path.append((int(own[0]), size))
         index[row] = np.concatenate([before, own])
         last = row
     return np.concatenate(tokens), np.concatenate(positions), np.concatenate(parents), branches, index
@@ -192,15 +162,10 @@ def _sort_key(ids: Ids) -> bytes:
     return ids.astype(">u4").tobytes()
 
 
-def _first(path: list[Span], count: int) -> list[Span]:
-    """Return the spans of the first `count` tokens of a path."""
-    kept = []
-    for start, stop in path:
-        if count <= 0:
-            break
-        kept.append((start, min(stop, start + count)))
-        count -= stop - start
-    return kept
+def _spans(packed: Ids) -> tuple[Span, ...]:
+    """Return where consecutive indices begin and end."""
+    runs = np.split(packed, np.flatnonzero(np.diff(packed) != 1) + 1) if len(packed) else []
+    return tuple((int(run[0]), int(run[-1]) + 1) for run in runs)
 
 
 def _bounds(counts: list[int]) -> torch.Tensor:

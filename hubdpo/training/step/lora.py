@@ -1,4 +1,4 @@
-"""Configure the LoRA adapter, and run its projections, and norms, as few kernels where the libraries launch many.
+"""Run the projections of a LoRA adapter, and norms, as few kernels where the libraries launch many.
 
 PEFT computes y = W x + b, copies y, and adds s * B (A x): with autocast and NF4 about twelve kernels for a projection,
 and autograd sums three gradients of x. On a GPU these launches and passes over memory took as long as the matrix
@@ -29,16 +29,10 @@ import torch
 import torch.nn.functional as F
 from bitsandbytes.functional import QuantState, dequantize_4bit, dequantize_blockwise
 from bitsandbytes.nn import Linear4bit, Params4bit
-from peft import LoraConfig, PeftModel, TaskType
+from peft import PeftModel
 from peft.tuners.lora import LoraLayer
-from transformers import PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 
-from hubdpo import console
-from hubdpo.config import TrainConfig
-from hubdpo.config.train_groups import ALL_LINEAR
 from hubdpo.model.adapters.reference import POLICY
-from hubdpo.training.step.targets import all_linear, has_experts
 
 Forward = Callable[..., torch.Tensor]
 TOLERANCE = 1e-5
@@ -220,28 +214,3 @@ def _is_plain(norm: torch.nn.Module) -> bool:
     with torch.no_grad():
         own = torch.func.functional_call(norm, {"weight": scales}, (states,))
     return bool(torch.allclose(own.float(), F.rms_norm(states, weight.shape, scales, epsilon), atol=TOLERANCE))
-
-
-def lora_config(config: TrainConfig, model: PreTrainedModel) -> LoraConfig:
-    """Return PEFT's configuration, with the target modules named and sorted.
-
-    PEFT would write a set, whose order changes from run to run, and for `all-linear` each layer of each block.
-    """
-    names = config.lora_target_modules
-    if names == [ALL_LINEAR]:
-        names = all_linear(model)
-        if has_experts(model):
-            console.info(f"experts   stay as they are; the adapter is on {', '.join(names)}")
-    return LoraConfig(
-        r=config.lora_r,
-        lora_alpha=config.lora_alpha,
-        lora_dropout=config.lora_dropout,
-        target_modules=sorted(set(names)),
-        task_type=TaskType.CAUSAL_LM,
-        bias="none",
-        fan_in_fan_out=any(isinstance(part, Conv1D) for part in model.modules()),  # GPT-2 stores [in, out]
-        use_rslora=config.use_rslora,
-        use_dora=config.use_dora,
-        layers_to_transform=config.layers_to_transform,
-        init_lora_weights=True if config.init_lora_weights == "default" else config.init_lora_weights,
-    )

@@ -1,22 +1,25 @@
-"""TRL's DPOTrainer whose metrics and losses stay on the device until they are logged."""
+"""TRL's DPOTrainer whose metrics and losses stay on the device until they are logged, under the name of their set."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
+from statistics import fmean
 
 import torch
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput
 
-from hubdpo.data.encoded.rows import Row
+from hubdpo.data.encoded.rows import Row, TokenRows
 from hubdpo.errors import TrainingError
-from hubdpo.training.step.held_out import NamedEvaluations
 from hubdpo.training.step.sharded import ShardedDPOTrainer
 from hubdpo.training.step.tally import TOTAL, Counts, Metrics, Step, Tally, unread
+
+TEST = ""
+"""Name of the test split among the evaluation sets: its metrics are `eval_loss` and so on."""
+Sets = dict[str, TokenRows]
 
 
 @dataclass(frozen=True)
@@ -29,11 +32,13 @@ class PassLoss:
     step: int
 
 
-class MeasuredDPOTrainer(NamedEvaluations, ShardedDPOTrainer):
+class MeasuredDPOTrainer(ShardedDPOTrainer):
     """DPOTrainer that weighs every pass by its part of the step, and reads what it measured once a logged step."""
 
     loss_weights: list[float]
     router_aux_loss_coef: float
+    evaluated = TEST
+    """Name of the set whose evaluation runs."""
     evaluating = False
     """Stays True when an evaluation fails; `model.training` does not tell that from a failed training pass."""
     _held_out: Tally
@@ -57,15 +62,11 @@ class MeasuredDPOTrainer(NamedEvaluations, ShardedDPOTrainer):
         return int(self.model.num_parameters(exclude_embeddings=True))
 
     def note_loss(self, loss: torch.Tensor, rows: list[int]) -> None:
-        """Keep the loss of a pass for the next check."""
         split = "train" if self.model.training else "test"
         self._losses.append(PassLoss(loss.detach(), rows, split, self.state.global_step + 1))
 
     def check_losses(self) -> None:
-        """Raise TrainingError if a loss since the last check is not finite.
-
-        Nothing is saved or logged before the losses up to then are checked.
-        """
+        """Raise TrainingError if a loss since the last check is not finite, before it is logged or saved."""
         waiting, self._losses = self._losses, []
         if not waiting:
             return
@@ -81,6 +82,24 @@ class MeasuredDPOTrainer(NamedEvaluations, ShardedDPOTrainer):
                     + (" is another run, with an `--output-dir` of its own" if saved else " may help"),
                 )
 
+    def evaluate(
+        self,
+        eval_dataset: TokenRows | str | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        if eval_dataset is not None or not isinstance(self.eval_dataset, dict):
+            return dict(super().evaluate(eval_dataset, ignore_keys, metric_key_prefix))
+        metrics: dict[str, float] = {}
+        try:
+            for name in self.eval_dataset:
+                self.evaluated = name
+                prefix = f"{metric_key_prefix}_{name}" if name else metric_key_prefix
+                metrics |= super().evaluate(name, ignore_keys, prefix)
+        finally:
+            self.evaluated = TEST
+        return metrics
+
     def evaluation_loop(self, *args: object, **kwargs: object) -> EvalLoopOutput:
         self._held_out, self.evaluating = Tally(), True
         output = super().evaluation_loop(*args, **kwargs)
@@ -92,10 +111,7 @@ class MeasuredDPOTrainer(NamedEvaluations, ShardedDPOTrainer):
 
     @contextlib.contextmanager
     def measured(self, mode: str, step: Step, tally: Tally, counts: Counts, divided_by: int = 1) -> Iterator[None]:
-        """Weigh the pass of the body by its part of the step, and put what TRL measures into a tally.
-
-        None of it is read, and none is yet among the metrics that TRL logs.
-        """
+        """Weigh the pass of the body by its part of the step, and put what TRL measures, unread, into a tally."""
         weights, logged, tokens = [*self.loss_weights], self._metrics[mode], self._total_train_tokens
         auxiliary = self.router_aux_loss_coef
         *self.loss_weights, self.router_aux_loss_coef = step.loss_weights(
@@ -113,22 +129,27 @@ class MeasuredDPOTrainer(NamedEvaluations, ShardedDPOTrainer):
     def keep_merged(self, mode: str, tally: Tally, total: Counts) -> None:
         """Keep the metrics of several passes, each as one value, until they are logged."""
         if tally.metrics:
-            self._merged[mode].append(tally.merged(total, self._sum_over_processes))
+            self._merged[mode].append(tally.merged(total, self.accelerator.reduce))
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         self.check_losses()
         self.read_metrics()
+        if self.evaluated and not self.model.training:
+            # TRL logs those of every set as `eval_rewards/accuracies`
+            own = {f"eval_{self.evaluated}_{key}": fmean(values) for key, values in self._metrics["eval"].items()}
+            self._metrics["eval"].clear()
+            logs.update(own)
         super().log(logs, start_time)
 
     def read_metrics(self) -> None:
-        """Put the metrics of the steps since the last time among those that TRL logs."""
-        metrics = self._metrics[self.mode]
+        """Put the metrics of the steps since the last time among those that TRL logs, with one transfer."""
         merged, self._merged[self.mode] = self._merged[self.mode], []
-        for (names, _), values in zip(merged, _read([vector for _, vector in merged]), strict=True):
-            for name, value in zip(names, values, strict=True):
-                metrics[name].append(value)
-        if merged:
-            metrics[TOTAL] = [self._total_train_tokens]
+        if not merged:
+            return
+        metrics, names = self._metrics[self.mode], [name for names, _ in merged for name in names]
+        for name, value in zip(names, torch.cat([vector for _, vector in merged]).tolist(), strict=True):
+            metrics[name].append(value)
+        metrics[TOTAL] = [self._total_train_tokens]
 
     def _save_checkpoint(self, *args: object, **kwargs: object) -> None:
         self.check_losses()
@@ -138,16 +159,18 @@ class MeasuredDPOTrainer(NamedEvaluations, ShardedDPOTrainer):
         if self.accelerator.num_processes == 1:
             return counts
         numbers = torch.tensor(counts.numbers, device=self.accelerator.device)
-        return Counts(*self._sum_over_processes(numbers).tolist())
-
-    def _sum_over_processes(self, numbers: torch.Tensor) -> torch.Tensor:
-        if self.accelerator.num_processes == 1:
-            return numbers
-        summed: torch.Tensor = self.accelerator.reduce(numbers)
-        return summed
+        return Counts(*self.accelerator.reduce(numbers).tolist())
 
 
-def _read(vectors: list[torch.Tensor]) -> list[list[float]]:
-    """Return the numbers of vectors on the device, in one transfer."""
-    numbers = iter(torch.cat(vectors).tolist() if vectors else ())
-    return [[*islice(numbers, len(vector))] for vector in vectors]
+def held_out(test: TokenRows | None, sets: Sets) -> TokenRows | Sets | None:
+    """Return what the trainer evaluates on: the test split alone, or all sets by name."""
+    if not sets:
+        return test
+    return ({TEST: test} if test is not None else {}) | sets
+
+
+def each(data: TokenRows | Sets | None, change: Callable[[TokenRows], TokenRows]) -> TokenRows | Sets | None:
+    """Change the dataset, or every set of several."""
+    if isinstance(data, dict):
+        return {name: change(rows) for name, rows in data.items()}
+    return None if data is None else change(data)

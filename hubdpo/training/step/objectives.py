@@ -10,8 +10,7 @@ are beta times the policy's own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,8 @@ from hubdpo.config.objective import REFERENCE_FREE, uses_reference
 from hubdpo.training.step.batch import Batch, for_trl
 
 if TYPE_CHECKING:
+    from peft import PeftModel
+
     from hubdpo.training.step.trainer import SharedPrefixDPOTrainer
 
 SURE = -torch.finfo(torch.float32).eps
@@ -69,9 +70,7 @@ class Objective:
     uses_reference: bool
     rewards_by_token: bool
     """Whether the rewards are those of SimPO and ORPO, of the mean log-prob of a token; CPO's are of the whole."""
-    beta: float
-    label_smoothing: float
-    simpo_gamma: float
+    config: TrainConfig
 
     @classmethod
     def of(cls, config: TrainConfig) -> Objective:
@@ -85,21 +84,15 @@ class Objective:
         needs_reference = uses_reference(config.loss_type)
         return cls(
             losses, frozenset(losses if config.value_columns else {*losses} & {*REFERENCE_FREE}),
-            needs_reference, not needs_reference and first != "cpo",
-            config.beta, config.label_smoothing, config.simpo_gamma,
+            needs_reference, not needs_reference and first != "cpo", config,
         )  # fmt: skip
 
     def compute(
-        self,
-        trainer: SharedPrefixDPOTrainer,
-        by_trl: Callable[..., Any],
-        model: torch.nn.Module,
-        inputs: Batch,
-        return_outputs: bool,
-    ) -> Any:
+        self, trainer: SharedPrefixDPOTrainer, by_trl: Callable[..., torch.Tensor], model: PeftModel, inputs: Batch
+    ) -> torch.Tensor:
         """Return the weighted sum of all losses as `DPOTrainer._compute_loss` does; `by_trl` is that method."""
         if not self.own:
-            return by_trl(model, inputs, return_outputs)
+            return by_trl(model, inputs, return_outputs=False)
         outputs: list[Any] = []
 
         def recorded(**kwargs: object) -> object:
@@ -107,14 +100,18 @@ class Objective:
             return outputs[-1]
 
         batch = self._with_reference(trainer, inputs)
-        weights = dict(zip(trainer.loss_types, trainer.loss_weights, strict=True))
-        with _only(trainer, {name: weight for name, weight in weights.items() if name not in self.own}):
-            result = by_trl(recorded, for_trl(batch), return_outputs)
+        names, weights = trainer.loss_types, trainer.loss_weights
+        own = {name: weight for name, weight in zip(names, weights, strict=True) if name in self.own}
+        trainer.loss_types = [name for name in names if name not in own]
+        trainer.loss_weights = [weight for name, weight in zip(names, weights, strict=True) if name not in own]
+        try:
+            of_trl = by_trl(recorded, for_trl(batch), return_outputs=False)
+        finally:
+            trainer.loss_types, trainer.loss_weights = names, weights
         pairs = Pairs.of(outputs[0].log_probs, batch)
-        own = sum(weight * self.loss(name, pairs) for name, weight in weights.items() if name in self.own)
         with torch.no_grad():
             self._log(trainer, pairs)
-        return (own + result[0], result[1]) if isinstance(result, tuple) else own + result
+        return sum(weight * self.loss(name, pairs) for name, weight in own.items()) + of_trl
 
     def loss(self, name: str, pairs: Pairs) -> torch.Tensor:
         """Return one loss of a pass, a scalar."""
@@ -125,17 +122,16 @@ class Objective:
     def _of_each_pair(self, name: str, pairs: Pairs) -> torch.Tensor:
         """Return `[B]` losses. A margin is subtracted from the scaled difference (ODPO, arXiv 2402.10571)."""
         if name == "orpo":  # arXiv 2403.07691, eq. 7, lambda being beta
-            return -self.beta * F.logsigmoid(log_odds_ratio(*pairs.per_token))
-        logits = self.beta * self._difference(name, pairs) - pairs.margin
+            return -self.config.beta * F.logsigmoid(log_odds_ratio(*pairs.per_token))
+        logits = self.config.beta * self._difference(name, pairs) - pairs.margin
+        if name == "simpo":  # arXiv 2405.14734, eq. 6
+            logits = logits - self.config.simpo_gamma
         if name == "hinge":
             return torch.relu(1 - logits)
         right, wrong = -F.logsigmoid(logits), -F.logsigmoid(-logits)
-        noise = self.label_smoothing
+        noise = self.config.label_smoothing
         if name == "robust":  # arXiv 2403.00409
             return ((1 - noise) * right - noise * wrong) / (1 - 2 * noise)
-        if name == "simpo":  # arXiv 2405.14734, eq. 6
-            logits = logits - self.simpo_gamma
-            right, wrong = -F.logsigmoid(logits), -F.logsigmoid(-logits)
         if name in REFERENCE_FREE:  # smoothed as in trl.experimental.cpo
             return (1 - noise) * right + noise * wrong
         return right
@@ -166,12 +162,11 @@ class Objective:
         """Log what trl.experimental logs of these losses, under its names; rewards as in a run without reference."""
         metrics = trainer._metrics[trainer.mode]
         if self.rewards_by_token:
-            chosen, rejected = (self.beta * side for side in pairs.per_token)
-            for key, values in {
-                "chosen": chosen, "rejected": rejected, "accuracies": (chosen > rejected).float(),
-                "margins": chosen - rejected,
-            }.items():  # fmt: skip
-                metrics[f"rewards/{key}"][-1] = values.mean()
+            chosen, rejected = (self.config.beta * side for side in pairs.per_token)
+            metrics["rewards/chosen"][-1] = chosen.mean()
+            metrics["rewards/rejected"][-1] = rejected.mean()
+            metrics["rewards/accuracies"][-1] = (chosen > rejected).float().mean()
+            metrics["rewards/margins"][-1] = (chosen - rejected).mean()
         if "sft" in self.losses:
             metrics["nll_loss"].append(-pairs.chosen.sum() / pairs.chosen_length.sum())
         if "orpo" in self.own:
@@ -192,14 +187,3 @@ def _log_of_rest(log_prob: torch.Tensor) -> torch.Tensor:
     # each branch gets numbers that it can differentiate, as `where` multiplies the other's gradient by 0
     above, below = log_prob.where(near, -0.5), log_prob.where(~near, -1.0)
     return torch.where(near, torch.log(-torch.expm1(above)), torch.log1p(-torch.exp(below)))
-
-
-@contextmanager
-def _only(trainer: SharedPrefixDPOTrainer, weights: dict[str, float]) -> Iterator[None]:
-    """Let TRL compute only these losses."""
-    losses, all_weights = trainer.loss_types, trainer.loss_weights
-    trainer.loss_types, trainer.loss_weights = list(weights), list(weights.values())
-    try:
-        yield
-    finally:
-        trainer.loss_types, trainer.loss_weights = losses, all_weights

@@ -65,7 +65,8 @@ def _values(
     """Return the log-probs of the wanted answers, from a folder of the cache as far as it has them."""
     known, values = _cached(folder, wanted)
     # computing is collective, so all processes must miss the same answers
-    known = _known_by_all(trainer, known)
+    counts = trainer.accelerator.reduce(torch.from_numpy(known.astype(np.int32)).to(trainer.accelerator.device))
+    known = (counts == trainer.accelerator.num_processes).cpu().numpy()
     found = console.counted(int(known.sum()), "answer")
     if known.any():
         console.info(f"reference {found} from {folder}")
@@ -85,9 +86,9 @@ def reference_identity(
     # chat template and lengths need no entry: the token ids of the rows tell them. A folder has no commit, so hash it
     weights = base.ref.revision or {path.name: file_entry(path).sha256 for path in base.folder.glob("*.safetensors")}
     versions = library_versions()
-    frozen = start is not None and config.reference_adapter == "frozen"
+    adapter = {"adapter": start.ref.sha256, "lora": start.lora} if start is not None else {}
     return {
-        **({"adapter": start.ref.sha256, "lora": start.lora} if start is not None and frozen else {}),
+        **(adapter if config.reference_adapter == "frozen" else {}),
         "base": base.ref.name, "weights": weights, "load_in_4bit": config.load_in_4bit, "device": device,
         "shared_prefix": config.shared_prefix, **({} if config.dtype == "auto" else {"dtype": config.dtype}),
         "versions": {name: versions[name] for name in ("torch", "transformers")},
@@ -98,9 +99,8 @@ def reference_identity(
 def answer_keys(rows: TokenRows, side: str, *, with_length: bool = False) -> Keys:
     """Return a hash `[pairs]` of everything in a row that an answer's log-prob depends on.
 
-    It has 64 bits: among two million answers, two have the same with a probability of 1e-7.
-
-    `with_length` is for LD-DPO (`ld_alpha`), which weighs tokens by the length of the shorter answer of their pair.
+    It has 64 bits: among two million answers, two have the same with a probability of 1e-7. `with_length` is for
+    LD-DPO (`ld_alpha`), which weighs tokens by the length of the shorter answer of their pair.
     """
     keys = keys_of(rows, "prompt_ids")
     for name in (f"{side}_ids", f"{side}_context"):
@@ -135,14 +135,6 @@ def _cached(folder: Path, wanted: Keys) -> tuple[npt.NDArray[np.bool_], npt.NDAr
         here = places >= 0
         known[places[here]], values[places[here]] = True, numbers[here]
     return known, values
-
-
-def _known_by_all(trainer: SharedPrefixDPOTrainer, known: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    if trainer.accelerator.num_processes == 1:
-        return known
-    counts = trainer.accelerator.reduce(torch.from_numpy(known.astype(np.int32)).to(trainer.accelerator.device))
-    both: npt.NDArray[np.bool_] = (counts == trainer.accelerator.num_processes).cpu().numpy()
-    return both
 
 
 def _compute(
@@ -187,8 +179,7 @@ def _batches(
     batch, answers, held, used = list[int](), set[int](), set[tuple[int, int]](), 0
     for group in np.argsort(np.maximum.reduceat(longest[groups.order], groups.bounds[:-1]), kind="stable").tolist():
         for pair in groups.closest(group):
-            new = {int(places[side][pair]) for side in SIDES if places[side][pair] >= 0}
-            new = {place for place in new if not seen[place]}
+            new = {place for place in (int(places[side][pair]) for side in SIDES) if place >= 0 and not seen[place]}
             if not new:
                 continue
             # what the pair brings into a packed pass: its prompt and its answers, as far as they are not there
@@ -213,8 +204,7 @@ def _save(folder: Path, keys: Keys, values: npt.NDArray[np.float64]) -> None:
     try:
         write_atomic(path, save({"keys": keys, "log_probs": values}))
     except Exception as error:
-        why = why_not_cached(error, folder)
-        console.warn(f"the reference log-probs cannot be cached for later runs: {why}")
+        console.warn(f"the reference log-probs cannot be cached for later runs: {why_not_cached(error, folder)}")
 
 
 def _hash(keys: Keys, values: npt.NDArray[np.float64]) -> str:

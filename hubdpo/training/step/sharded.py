@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator
 
 import torch
 from accelerate.utils import DistributedType
-from torch.distributed.fsdp import FSDPModule
 from transformers.integrations import deepspeed as integration
 from transformers.trainer_utils import TrainOutput
 from trl import DPOTrainer
@@ -24,10 +23,6 @@ class ShardedDPOTrainer(DPOTrainer):
 
     bfloat16 = False
     """Whether the forward passes compute in bfloat16."""
-
-    @property
-    def is_sharded(self) -> bool:
-        return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
 
     @property
     def shards_weights(self) -> bool:
@@ -54,7 +49,7 @@ class ShardedDPOTrainer(DPOTrainer):
 
     def own_autocast(self) -> contextlib.AbstractContextManager[None]:
         """Return the autocast of a forward pass. accelerate gives one to DDP alone."""
-        if not (self.is_sharded and self.bfloat16):
+        if not (self.bfloat16 and (self.is_fsdp_enabled or self.is_deepspeed_enabled)):
             return contextlib.nullcontext()
         autocast: contextlib.AbstractContextManager[None] = torch.autocast(self.args.device.type, torch.bfloat16)
         return autocast
@@ -84,15 +79,6 @@ class ShardedDPOTrainer(DPOTrainer):
                 f"{asked} was asked for, and accelerate shards nothing here ({started.value})",
                 hint="hubdpo train --num-processes N",
             )
-
-
-def ready_to_score(model: torch.nn.Module) -> None:
-    """Make whole what FSDP gathers only in the model's own forward pass, which scoring does not call.
-
-    That is what belongs to no decoder layer and no embedding; writing a checkpoint has just sharded it.
-    """
-    if isinstance(model, FSDPModule):
-        model.unshard()
 
 
 @contextlib.contextmanager

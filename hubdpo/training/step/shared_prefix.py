@@ -38,7 +38,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 
 from hubdpo.training.step.attention import EMPTY_MASK, Keywords, use_own_attention, use_packed_attention
-from hubdpo.training.step.layout import Layout, build_layout
+from hubdpo.training.step.layout import Layout
 
 IGNORED_LABEL = -100
 Arguments = tuple[object, ...]
@@ -56,11 +56,7 @@ class SharedPrefix:
         self._model = causal_lm
         self.padded_tokens = 0
         self.packed_tokens = 0
-        self._active = False
-        self._given: Layout | None = None  # of every pass of the body
-        self._layout: Layout | None = None  # of the pass that runs
-        self._scores = False
-        self._shape = (0, 0)
+        self._layout: Layout | None = None
         # no hooks: PEFT 0.20 calls the model's `forward` itself, which runs none
         self._forward = causal_lm.forward
         causal_lm.forward = functools.wraps(self._forward)(lambda *args, **kwargs: self._score(*args, **kwargs))
@@ -78,55 +74,36 @@ class SharedPrefix:
         use_own_attention(self._model)
 
     @contextmanager
-    def packed(self, layout: Layout | None = None) -> Iterator[None]:
-        """Pack the forward passes of the body; inside another such body, as part of that.
-
-        They all run the batch of this layout; without one, each is laid out by itself, from tensors that come back
-        from the device.
-        """
-        if self._active:
-            yield
-            return
-        self._active, self._given = True, layout
+    def packed(self, layout: Layout | None) -> Iterator[None]:
+        """Pack the forward passes of the body, which run the batch of this layout, or of that of an outer body."""
+        outer = self._layout
+        self._layout = outer or layout
         try:
             yield
         finally:
-            self._active, self._given, self._layout = False, None, None
+            self._layout = outer
 
     def _score(self, *args: object, **kwargs: Any) -> CausalLMOutputWithPast:
         """Run the model's forward pass; packed, its head gets the distinct positions that have a label."""
-        labels = kwargs.get("labels")
-        if not self._active or not kwargs.get("fused_lm_head") or labels is None:
+        layout = self._layout
+        if layout is None:
             return self._forward(*args, **kwargs)
-        layout = self._given or build_layout(
-            kwargs["input_ids"], kwargs["attention_mask"], (labels != IGNORED_LABEL).long()
-        ).to(labels.device)
-        scored = layout.scored
-        self._layout, self._scores = layout, True
         # TRL's fused head (trl/trainer/utils.py, `add_fused_lm_head`) takes labels that are shifted already. The
         # backbone gets another mask; to the routers' loss this one weighs each packed token
-        own = {"labels": None, "shift_labels": scored.labels[None], "attention_mask": layout.counts}
-        try:
-            output = self._forward(*args, **{**kwargs, **own})
-        finally:
-            self._layout, self._scores = None, False
+        own = {"labels": None, "shift_labels": layout.labels[None], "attention_mask": layout.counts}
+        output = self._forward(*args, **{**kwargs, **own})
         # put the head's [1, D] results to their places in [2B, T - 1], with 0 where there is no label
         for name, value in list(output.items()):
             if isinstance(value, torch.Tensor) and value.dim() == 2:
-                placed = value.new_zeros(scored.shape[0] * scored.shape[1])
-                placed = placed.index_copy(0, scored.places, value[0].index_select(0, scored.spread))
-                output[name] = placed.view(scored.shape)
+                placed = value.new_zeros(layout.shape[0] * layout.shape[1])
+                placed = placed.index_copy(0, layout.places, value[0].index_select(0, layout.spread))
+                output[name] = placed.view(layout.shape)
         return output
 
     def _pack(self, backbone: torch.nn.Module, args: Arguments, kwargs: Keywords) -> tuple[Arguments, Keywords] | None:
-        ids, mask = kwargs.get("input_ids"), kwargs.get("attention_mask")
-        if not self._active or ids is None or mask is None:
+        layout, ids = self._layout, kwargs.get("input_ids")
+        if layout is None or ids is None or kwargs.get("attention_mask") is None:
             return None
-        if not self._scores:  # the hidden states of all tokens are asked for
-            self._layout = self._given or build_layout(ids, mask, mask).to(ids.device)
-        layout = self._layout
-        assert layout is not None
-        self._shape = (ids.shape[0], ids.shape[1])
         self.padded_tokens += ids.numel()
         self.packed_tokens += layout.input_ids.numel()
         # transformers passes a four-dimensional mask through, so this empty one keeps it from building an N x N mask;
@@ -142,15 +119,9 @@ class SharedPrefix:
     def _unpack(
         self, backbone: torch.nn.Module, args: Arguments, kwargs: Keywords, output: BaseModelOutputWithPast
     ) -> BaseModelOutputWithPast | None:
-        layout, self._layout = self._layout, None
+        layout: Layout | None = kwargs.get("layout")
         if layout is None:
             return None
-        hidden = output.last_hidden_state[0]  # [N, d]
-        if self._scores:  # [1, D, d]
-            output.last_hidden_state = hidden.index_select(0, layout.scored.hidden)[None]
-            return output
-        rows, width = self._shape
-        padded = hidden.new_zeros(rows * width, hidden.shape[-1])
-        padded = padded.index_copy(0, layout.padded, hidden.index_select(0, layout.packed))
-        output.last_hidden_state = padded.view(rows, width, -1)
+        # [1, N, d] to [1, D, d]
+        output.last_hidden_state = output.last_hidden_state[0].index_select(0, layout.hidden)[None]
         return output

@@ -26,11 +26,10 @@ from hubdpo.training.step.attention import NotShared
 from hubdpo.training.step.batch import Batch, PairCollator, for_trl
 from hubdpo.training.step.checkpointing import Recomputed, checkpointed_layers
 from hubdpo.training.step.grouping import Groups, GroupSampler, together
-from hubdpo.training.step.held_out import Sets, each, held_out
 from hubdpo.training.step.layout import build_layout, to_device
 from hubdpo.training.step.liger import LigerKernels
 from hubdpo.training.step.lora import FusedLora, FusedNorms
-from hubdpo.training.step.measured import MeasuredDPOTrainer
+from hubdpo.training.step.measured import MeasuredDPOTrainer, Sets, each, held_out
 from hubdpo.training.step.objectives import Objective
 from hubdpo.training.step.passes import Limit, cut_into_passes, in_as_many
 from hubdpo.training.step.reference import add_reference_log_probs
@@ -119,17 +118,14 @@ class SharedPrefixDPOTrainer(MeasuredDPOTrainer):
 
     def batch(self, rows: Sequence[Row]) -> Batch:
         """Return the rows of a pass as a batch on the device, laid out for the packed forward pass if there is one."""
-        batch = self.collate(rows)
-        device = self.accelerator.device
-        laid_out: Batch = batch.copy()
-        if self.shared_prefix is not None:
-            laid_out["layout"] = build_layout(batch["input_ids"], batch["attention_mask"], batch["completion_mask"]).to(
-                device
-            )
+        batch, device = self.collate(rows), self.accelerator.device
+        if self.shared_prefix is not None:  # from tensors that are still on the CPU
+            layout = build_layout(batch["input_ids"], batch["attention_mask"], batch["completion_mask"])
+            batch["layout"] = layout.to(device)
         for name, value in batch.items():
             if isinstance(value, torch.Tensor):
-                laid_out[name] = to_device(value, device)  # type: ignore[literal-required]
-        return laid_out
+                batch[name] = to_device(value, device)  # type: ignore[literal-required]
+        return batch
 
     def kernels(self) -> contextlib.AbstractContextManager[None]:
         """Return what a training pass computes within: Liger's kernels, where the run has them."""
@@ -149,13 +145,11 @@ class SharedPrefixDPOTrainer(MeasuredDPOTrainer):
             chosen, rejected = super().compute_ref_log_probs(model, for_trl(inputs))
         return chosen, rejected
 
-    def _compute_loss(
-        self, model: PeftModel, inputs: Batch, return_outputs: bool
-    ) -> torch.Tensor | tuple[torch.Tensor, object]:
+    def _compute_loss(self, model: PeftModel, inputs: Batch, return_outputs: bool) -> torch.Tensor:
         with self.packed(inputs):
-            result = self.objective.compute(self, super()._compute_loss, model, inputs, return_outputs)
-        self.note_loss(result[0] if return_outputs else result, inputs.get("row", []))
-        return result
+            loss = self.objective.compute(self, super()._compute_loss, model, inputs)
+        self.note_loss(loss, inputs.get("row", []))
+        return loss
 
     def get_batch_samples(self, *args: object, **kwargs: object) -> tuple[list[list[Row]], torch.Tensor | int | None]:
         if self.control.should_training_stop:
