@@ -24,23 +24,18 @@ BASE = "base"
 
 
 class Common:
-    """Keeps what the first run makes for those after it, whose options may differ only in what `config/sweep.py` lets.
-
-    Between two runs, `put_back` leaves the base as it was loaded.
-    """
+    """Keeps what the first run makes for those after it, which differ only in options that `config/sweep.py` lets."""
 
     def __init__(self) -> None:
         self._made: dict[str, Any] = {}
 
     def once(self, name: str, make: Callable[[], T]) -> T:
-        """Return what was made under a name, or make it."""
         if name not in self._made:
             self._made[name] = make()
         made: T = self._made[name]
         return made
 
     def base_files(self, config: TrainConfig) -> Base:
-        """Find the base, whose files are checked once."""
         return self.once(
             "base files",
             lambda: find_base(
@@ -50,11 +45,9 @@ class Common:
         )  # fmt: skip
 
     def data(self, config: TrainConfig) -> tuple[dict[str, Split], DatasetRef]:
-        """Open the dataset, whose hashes are checked once."""
         return self.once("data", lambda: open_dataset(config.dataset))
 
     def pairs(self, config: TrainConfig) -> Pairs:
-        """Tokenise the pairs of all splits and sets."""
         from hubdpo.training.run.pairs import tokenised  # imports torch
 
         return self.once("pairs", lambda: tokenised(config, self.base_files(config), self.data(config)[0]))
@@ -70,7 +63,7 @@ class Common:
 
         return self.once(BASE, load).model
 
-    def put_back(self, *, frees: bool = True) -> None:
+    def put_back(self) -> None:
         """Leave the base as it was loaded, and free what a run that has ended, or failed, put beside it."""
         base: AsLoaded | None = self._made.get(BASE)
         if base is None:
@@ -78,8 +71,5 @@ class Common:
         import torch
 
         base.put_back()
-        if not frees:
-            return
         gc.collect()  # a trainer and its callbacks refer to each other
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        torch.cuda.empty_cache()  # does nothing where CUDA is not in use

@@ -42,14 +42,17 @@ def explain_metrics(
     what the losses usually are.
     """
     steps = [line for line in lines if "loss" in line]
+    held_out = [line[HELD_OUT] for line in lines if HELD_OUT in line]
     sentences = [*_about_overfitting(lines, steps, checkpoints)]
     if len(steps) < FEWEST_LINES:
         return sentences
     quarter = len(steps) // 4
     first, last = steps[:quarter], steps[-quarter:]
     if losses == ["sigmoid"] and not moved:
-        sentences += _about_the_loss(_mean(first, "loss"), _mean(last, "loss"), _right(lines, last), learning_rate)
-    sentences += _about_held_out(lines, test_pairs)
+        right = held_out[-1] if held_out else _mean(last, "rewards/accuracies")
+        sentences += _about_the_loss(_mean(first, "loss"), _mean(last, "loss"), right, learning_rate)
+    if held_out and test_pairs:
+        sentences += _about_held_out(held_out[-1], test_pairs)
     return sentences if WITH_LIKELIHOOD & {*losses} else [*sentences, *_about_log_probs(first, last)]
 
 
@@ -75,12 +78,6 @@ def _about_overfitting(lines: Sequence[Line], steps: Sequence[Line], checkpoints
     )
 
 
-def _right(lines: Sequence[Line], last: Sequence[Line]) -> float:
-    """Return the accuracy at the end: in the last evaluation if there was one, else on the last training pairs."""
-    held_out = [line[HELD_OUT] for line in lines if HELD_OUT in line]
-    return held_out[-1] if held_out else _mean(last, "rewards/accuracies")
-
-
 def _about_the_loss(first: float, last: float, right: float, learning_rate: float) -> Iterator[str]:
     if last > max(first, CHANCE_LOSS) + 0.05:
         yield (
@@ -98,15 +95,12 @@ def _about_the_loss(first: float, last: float, right: float, learning_rate: floa
             yield f"the loss stayed at {last:.4f}, which is ln 2: the adapter has learned nothing yet; {more}"
 
 
-def _about_held_out(lines: Sequence[Line], test_pairs: int) -> Iterator[str]:
-    values = [line[HELD_OUT] for line in lines if HELD_OUT in line]
-    if not values or not test_pairs:
-        return
+def _about_held_out(accuracy: float, test_pairs: int) -> Iterator[str]:
     # half a 95 % interval around chance, for so many pairs (normal approximation of the binomial)
     margin = 1.96 * 0.5 / math.sqrt(test_pairs)
-    if abs(values[-1] - 0.5) <= margin:
+    if abs(accuracy - 0.5) <= margin:
         yield (
-            f"held-out accuracy is {values[-1]:.2f}, which {console.counted(test_pairs, 'pair')} cannot tell from "
+            f"held-out accuracy is {accuracy:.2f}, which {console.counted(test_pairs, 'pair')} cannot tell from "
             f"chance (0.5 ± {margin:.2f}): use more pairs, more steps, or a preference that can be learned"
         )
 

@@ -63,11 +63,9 @@ class Selection(TrainerCallback):
         self._config = config
 
     def stopped(self, state: TrainerState) -> bool:
-        """Tell whether the last evaluation used up the patience."""
         patience, threshold = self._config.early_stopping_patience, self._config.early_stopping_threshold
-        if patience is None:
-            return False
-        return without_improvement(state.log_history, self._config.metric_for_best_model, threshold) >= patience
+        metric = self._config.metric_for_best_model
+        return patience is not None and without_improvement(state.log_history, metric, threshold) >= patience
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object

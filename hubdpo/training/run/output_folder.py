@@ -83,9 +83,11 @@ def check_output_folder(config: TrainConfig) -> RunManifest | None:
         state, option = "an unfinished run whose checkpoints are damaged", "add `--resume`"
     else:
         is_finished = checkpoint is None or earlier.status == "complete"
-        state = "a finished run"
-        if checkpoint is not None and not is_finished:
-            state = f"an unfinished run, saved at step {checkpoint.step:,}"
+        state = (
+            "a finished run"
+            if checkpoint is None or is_finished
+            else f"an unfinished run, saved at step {checkpoint.step:,}"
+        )
         option = _way_on(earlier, config, is_finished=is_finished)
         if not option:
             other = ", ".join(options_that_differ(earlier, config))
@@ -108,7 +110,6 @@ def _way_on(earlier: RunManifest, config: TrainConfig, *, is_finished: bool) -> 
 
 
 def _check_writable(folder: Path) -> None:
-    """Raise ConfigError when the folder cannot be made or written to, before the model is loaded."""
     place = existing(folder)
     if not place.is_dir():
         raise ConfigError(f"`{place}` is a file, not a folder", hint="give another `--output-dir`")
@@ -209,8 +210,7 @@ def set_damaged_aside(run: Path, *, dry_run: bool = False) -> None:
     """
     damaged: list[tuple[Path, str]] = []
     for folder, _ in reversed(_marked(run)):
-        damage = damage_of(folder, hashes=True)
-        if damage is None:
+        if (damage := damage_of(folder, hashes=True)) is None:
             for other, reason in damaged:
                 console.warn(f"`{other}` is damaged ({reason}) and is ignored; `{folder.name}` before it is complete")
                 if not dry_run:

@@ -14,14 +14,13 @@ from hubdpo.config import TrainConfig
 from hubdpo.data.encoded.encoded import EncodedSplit, encoded
 from hubdpo.data.encoded.encoding import Encoding
 from hubdpo.data.encoded.rows import TokenRows
-from hubdpo.data.load import Split
+from hubdpo.data.load import Split, open_dataset
 from hubdpo.data.tokens.tokenize import Account
 from hubdpo.errors import ConfigError
 from hubdpo.model.bases.find import Base
 from hubdpo.model.tokenizer.load import read_tokenizer
 from hubdpo.model.tokenizer.own_template import place_of_own, remarks_on
 from hubdpo.training.pair_values import with_values
-from hubdpo.training.run.evaluation_sets import load_sets
 
 
 @dataclass(frozen=True)
@@ -58,4 +57,34 @@ def tokenised(config: TrainConfig, base: Base, splits: Mapping[str, Split]) -> P
         test = encoded(splits["test"], encoding, num_proc=config.dataset_num_proc)
         first = test.rows[: int(np.searchsorted(test.rows.row_numbers, config.max_eval_pairs))]
         evaluated = with_values(first, splits["test"], config, "test")
-    return Pairs(tokenizer, found.account, train, test, evaluated, *load_sets(config, splits["train"], encoding))
+    return Pairs(tokenizer, found.account, train, test, evaluated, *_further_sets(config, splits["train"], encoding))
+
+
+def _further_sets(
+    config: TrainConfig, train: Split, encoding: Encoding
+) -> tuple[dict[str, TokenRows], dict[str, EvaluationSet]]:
+    """Return the tokenised test split, or else train split, of each `--eval-dataset`, and what run.json says of it."""
+    sets: dict[str, TokenRows] = {}
+    facts: dict[str, EvaluationSet] = {}
+    opened = {name: open_dataset(place, trains=False) for name, place in config.evaluation_sets.items()}
+    taken = {name: splits["test" if "test" in splits else "train"] for name, (splits, _) in opened.items()}
+    hashes = {name: frozenset(split.hashes(config.max_eval_pairs)) for name, split in taken.items()}
+    # one walk over the train split, of which nothing else is kept
+    trained = frozenset[bytes]().union(*hashes.values()).intersection(train.hashes() if hashes else ())
+    for name, place in config.evaluation_sets.items():
+        split, (_, ref) = taken[name], opened[name]
+        found = encoded(split, encoding, limit=config.max_eval_pairs, num_proc=config.dataset_num_proc)
+        sets[name] = rows = with_values(found.rows, split, config, f"{name} {split.name}")
+        if not len(rows):
+            raise ConfigError(
+                f"no pair of `{place}` is left: {'; '.join(found.account.dropped())}", hint=found.account.hint()
+            )
+        console.info(f"evaluates {name}: {console.counted(len(rows), 'pair')} of {ref.name}, split `{split.name}`")
+        for sentence in found.account.remarks():
+            console.warn(f"{name}: {sentence}")
+        in_train = len(trained & hashes[name])
+        if in_train:
+            count = console.counted(in_train, "pair")
+            console.warn(f"{count} of `{name}` in the train split too: what is measured on them is not held out")
+        facts[name] = EvaluationSet(dataset=ref, split=split.name, pairs=len(rows), in_train=in_train)
+    return sets, facts

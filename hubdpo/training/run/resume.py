@@ -86,10 +86,9 @@ def fill_auto(config: TrainConfig, numbers: Mapping[str, object]) -> TrainConfig
 
     A resumed run takes those of the earlier run: the memory that is free now may be different.
     """
-    options = ("tokens_per_batch", "checkpoint_layers")
     settled = {
         name: numbers[name]
-        for name in options
+        for name in ("tokens_per_batch", "checkpoint_layers")
         if getattr(config, name) == "auto" and isinstance(numbers.get(name), int)
     }
     return config.model_copy(update=settled)
@@ -120,7 +119,9 @@ def check_same_experiment(
         config.output_dir, earlier,
         extend_to={name: getattr(config, name) for name in sorted(LENGTH)} if config.extend else None,
     )  # fmt: skip
-    if {*names} <= LENGTH and _may_be_longer(earlier, config, dataset):
+    # how many pairs are dropped is not known yet
+    may_be_longer = earlier.planned_steps is None or planned_steps(config, dataset.train_pairs) > earlier.planned_steps
+    if {*names} <= LENGTH and may_be_longer:
         hint = "add `--extend`"
     elif identity.keys() & {*names}:
         resuming = "--extend" if config.extend else "--resume"
@@ -132,11 +133,6 @@ def check_same_experiment(
         "another `--output-dir`",
         hint=hint,
     )
-
-
-def _may_be_longer(earlier: RunManifest, config: TrainConfig, dataset: DatasetRef) -> bool:
-    """Tell whether the options may ask for more steps than the run has; how many pairs are dropped is not known yet."""
-    return earlier.planned_steps is None or planned_steps(config, dataset.train_pairs) > earlier.planned_steps
 
 
 def _identity(base: BaseRef, dataset: DatasetRef | None, start: AdapterRef | None, sharding: str | None) -> Options:

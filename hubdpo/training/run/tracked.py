@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from types import ModuleType
 from typing import Any
 
 from transformers import TrainerCallback
@@ -16,40 +15,22 @@ from hubdpo.hub.failures import first_line
 from hubdpo.secrets import find_secrets
 
 
-def _wandb(wandb: Any) -> object:
-    return wandb.run and wandb.run.url  # None offline
-
-
-def _trackio(trackio: Any) -> object:
-    space = trackio.context_vars.current_space_id.get()
-    return space and f"https://huggingface.co/spaces/{space}"
-
-
 def _mlflow(mlflow: Any) -> object:
     run = mlflow.active_run()
     place = run and f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
     return run and f"{str(mlflow.get_tracking_uri()).rstrip('/')}/{place}"
 
 
-def _swanlab(swanlab: Any) -> object:
-    run = swanlab.get_run()
-    return run and run.public.cloud.experiment_url
-
-
-def _comet(comet_ml: Any) -> object:
-    experiment = comet_ml.get_running_experiment()
-    return experiment and experiment.url
-
-
-def _clearml(clearml: Any) -> object:
-    task = clearml.Task.current_task()
-    return task and task.get_output_log_web_page()
-
-
-ADDRESSES: dict[str, Callable[[ModuleType], object]] = {
-    "wandb": _wandb, "trackio": _trackio, "mlflow": _mlflow, "swanlab": _swanlab, "comet_ml": _comet,
-    "clearml": _clearml,
-}  # fmt: skip
+ADDRESSES: dict[str, Callable[[Any], object]] = {
+    "wandb": lambda wandb: wandb.run and wandb.run.url,  # None offline
+    "trackio": lambda trackio: (
+        (space := trackio.context_vars.current_space_id.get()) and f"https://huggingface.co/spaces/{space}"
+    ),
+    "mlflow": _mlflow,
+    "swanlab": lambda swanlab: (run := swanlab.get_run()) and run.public.cloud.experiment_url,
+    "comet_ml": lambda comet_ml: (experiment := comet_ml.get_running_experiment()) and experiment.url,
+    "clearml": lambda clearml: (task := clearml.Task.current_task()) and task.get_output_log_web_page(),
+}
 """What each tracker says of the running run: its address, or nothing. The others write files alone."""
 
 

@@ -57,4 +57,4 @@ def _divergence(config: TrainConfig, common: Common) -> Divergence | None:
         console.warn(f"the KL of `{config.output_dir}` to its reference was not measured: {problem.message}")
         return None
     finally:
-        common.put_back(frees=False)  # an adapter is small, and the next run frees it
+        common.put_back()

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from hubdpo import console
 from hubdpo.artefacts.folders.run_folder import alone_in
-from hubdpo.artefacts.manifests.manifest import RUN_FILE, SWEEP_FILE
+from hubdpo.artefacts.folders.sweep_folder import why_best
+from hubdpo.artefacts.manifests.manifest import RUN_FILE, SWEEP_FILE, SWEEP_PLOT
 from hubdpo.artefacts.manifests.run import RunManifest, Selection
 from hubdpo.artefacts.manifests.sweep import SweepManifest, SweptRun
 from hubdpo.config import SweepConfig
-from hubdpo.config.sweep import Point, command
+from hubdpo.config.sweep import Point, command, shown
 from hubdpo.config.takes import takes
 from hubdpo.errors import (
     ArtefactError,
@@ -25,14 +26,14 @@ from hubdpo.errors import (
 from hubdpo.training.common import Common
 from hubdpo.training.launch.processes import world_size
 from hubdpo.training.start import check_folder, run_in
-from hubdpo.training.sweep.earlier import check_points, find_earlier_sweep
-from hubdpo.training.sweep.report import show_grid, show_runs
+from hubdpo.training.sweep.earlier import check_points, find_earlier_sweep, started
 from hubdpo.version import __version__
 
 OF_ONE_RUN = (TrainingError, ConfigError, ArtefactError)
 """Errors that the other runs may not meet."""
 OF_ALL_RUNS = (ResumeMismatch, UnsupportedBase)
 """Some of these that they will meet too, or that a changed command makes."""
+COLUMNS = ("run", "", "held-out accuracy", "95 % interval", "margin", "KL", "loss")
 
 
 @takes(SweepConfig, "model_name_or_path", "dataset", "output_dir")
@@ -58,7 +59,7 @@ def sweep(config: SweepConfig) -> SweepManifest:
         earlier = find_earlier_sweep(config)
         points = check_points(config)
         manifest = _planned(config, points, earlier, again)
-        show_grid(points, manifest)
+        _show_grid(points, manifest)
         common = Common()
         if "test" not in common.data(points[0].config)[0]:
             console.warn("the dataset has no test split, so no run will be called the best")
@@ -83,15 +84,15 @@ def _planned(config: SweepConfig, points: list[Point], earlier: SweepManifest | 
     for name, values, _ in points:
         run = known.pop(name, None) or SweptRun(name=name, values=values)
         runs.append(run.model_copy(update={"in_grid": True}))
-    for name in [name for name in known if not (config.output_dir / name / RUN_FILE).is_file()]:
-        console.warn(f"`{name}` is no longer asked for, and its folder is gone; it is forgotten")
-        del known[name]
-    others = [run.model_copy(update={"in_grid": False}) for run in known.values()]
-    return SweepManifest(hubdpo_version=__version__, again=again, runs=[*runs, *others])
+    for name, run in known.items():
+        if (config.output_dir / name / RUN_FILE).is_file():
+            runs.append(run.model_copy(update={"in_grid": False}))
+        else:
+            console.warn(f"`{name}` is no longer asked for, and its folder is gone; it is forgotten")
+    return SweepManifest(hubdpo_version=__version__, again=again, runs=runs)
 
 
 def _train_all(folder: Path, points: list[Point], manifest: SweepManifest, common: Common) -> SweepManifest:
-    """Train the runs one after another, and write what is known after each."""
     manifest.write(folder / SWEEP_FILE)
     for number, point in enumerate(points, start=1):
         console.info("", f"run       {number} of {len(points)}, {point.name}")
@@ -103,7 +104,7 @@ def _train_all(folder: Path, points: list[Point], manifest: SweepManifest, commo
     from hubdpo.cards.model.sweep_plot import write_sweep_plot
 
     write_sweep_plot(folder, manifest)
-    show_runs(folder, manifest)
+    _show_runs(folder, manifest)
     return manifest
 
 
@@ -135,3 +136,41 @@ def _tell_the_runs(folder: Path, manifest: SweepManifest) -> None:
         selection = Selection(rank=rank, of=len(ranked), not_told_apart=like)
         if told.selection != selection:
             told.model_copy(update={"selection": selection}).write(path)
+
+
+def _show_grid(points: list[Point], manifest: SweepManifest) -> None:
+    """Print the runs that are planned, and those in the folder that the command no longer names."""
+    options = [*points[0].values]
+    known = {run.name: run for run in manifest.runs}
+    rows = []
+    for point in points:
+        state = "resumes" if started(point.config) else "starts"
+        state = "finished" if known[point.name].status == "complete" else state
+        rows.append([point.name, *(shown(point.values[option]) for option in options), state])
+    console.table(["run", *options, ""], rows)
+    for run in manifest.runs:
+        if not run.in_grid:
+            console.info(f"not named {run.name} is no longer asked for; it stays, and is compared with the others")
+
+
+def _show_runs(folder: Path, manifest: SweepManifest) -> None:
+    """Print the table of the runs, best first, why the best is the best, and each failure with its reason."""
+    console.table(COLUMNS, [_row(run, is_best=run is manifest.best) for run in manifest.in_order])
+    if manifest.best is not None:
+        console.info(f"best      {manifest.best.name}: {why_best(manifest)}")
+    elif any(run.status == "complete" for run in manifest.runs):
+        console.warn("the dataset has no test split, so no run can be called the best")
+    for run in manifest.failed:
+        console.warn(f"`{run.name}` failed: {run.reason}")
+    console.info(f"written   {folder / SWEEP_FILE} and {folder / SWEEP_PLOT}")
+
+
+def _row(run: SweptRun, *, is_best: bool) -> list[str]:
+    accuracy = run.accuracy
+    return [
+        run.name,
+        "best" if is_best else "" if run.status == "complete" else run.status,
+        f"{accuracy.value:.1%}" if accuracy else "-",
+        f"{accuracy.low:.1%} to {accuracy.high:.1%}" if accuracy else "-",
+        *(f"{value:.4f}" if value is not None else "-" for value in (run.margin, run.kl, run.loss)),
+    ]
