@@ -38,13 +38,12 @@ def make_room(folder: Path, processes: int) -> None:
 
 
 def ask_to_stop(folder: Path) -> bool:
-    """Ask the launched processes whose reports are in `folder` to stop; return whether they can be asked now."""
+    """Ask the launched processes to stop, and return whether they can be asked now."""
     (folder / STOP).touch()
     return (folder / ASKABLE).exists()
 
 
 def asked_to_stop() -> bool:
-    """Whether the launching process asks this one to stop."""
     folder = os.environ.get(LAUNCHED)
     return folder is not None and (Path(folder) / STOP).exists()
 
@@ -79,24 +78,19 @@ def leave_code(rank: int, code: int) -> None:
 
 
 def first_failure(folder: Path, processes: int, code: int, state: Callable[[], tuple[str, str]]) -> Exception:
-    """Return the first error, bug or signal of a run whose torchrun ended with `code`.
-
-    `state` returns what was saved, for the message, and the hint, for a process that could report neither.
-    """
-    reports = {name: _read(folder, name) for name in (AGENT, *map(str, range(processes)))}
-    agent = reports[AGENT]
+    """Return the first error, bug or signal of a run whose torchrun ended with `code`; `state` says what was saved."""
+    agent, *reports = (_read(folder, name) for name in (AGENT, *map(str, range(processes))))
     rank, code = agent.get("rank"), agent.get("code", code)
     process = f"process {rank + 1} of {processes}" if rank is not None else "torchrun"
-    errors_first = sorted((r for r in reports.values() if r and "code" not in r), key=lambda report: report["at"])
+    first = min((r for r in [agent, *reports] if r and "code" not in r), key=lambda report: report["at"], default=None)
     number = code - 128 if code > 128 else -code
-    by_signal = number > 0 and (rank is None or not reports[str(rank)])
-    if by_signal or not errors_first:
+    by_signal = number > 0 and (rank is None or not reports[rank])
+    if by_signal or first is None:
         saved, hint = state()
         ending = f"was {_by(number)}" if by_signal else f"ended with {code}; its output is above"
         problem = TrainingError(f"{process} {ending}; {saved}", hint=hint)
         problem.exit_code = TrainingError.exit_code if by_signal else code
         return problem
-    first = errors_first[0]
     if "trace" in first:
         return BugElsewhere(first["trace"])
     kind: type[HubdpoError] = getattr(errors, first["error"], TrainingError)
@@ -129,11 +123,10 @@ def _leave(name: str | None, **report: object) -> bool:
     folder = os.environ.get(LAUNCHED)
     if folder is None:
         return False
-    text = json.dumps({"at": time.time(), **report})
     try:
         # in place, in the space that is already allocated
         with _report(folder, name or os.environ.get("RANK", "0")).open("r+b") as stream:
-            stream.write(text.encode())
+            stream.write(json.dumps({"at": time.time(), **report}).encode())
     except OSError:  # the launching process was killed
         return False
     return True
@@ -141,6 +134,6 @@ def _leave(name: str | None, **report: object) -> bool:
 
 def _read(folder: Path, name: str) -> dict[str, Any]:
     try:
-        return dict(json.loads(_report(folder, name).read_text(encoding="utf-8")))
+        return dict(json.loads(_report(folder, name).read_bytes()))
     except ValueError:  # empty, or cut short
         return {}

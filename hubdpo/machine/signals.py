@@ -12,7 +12,7 @@ from types import FrameType
 REPEAT_WINDOW = 1.0
 """Seconds in which signals count as one: a closed terminal, `timeout` and launchers send a signal several times."""
 STOPPING = "stopping  once this step is done and saved; Ctrl-C again stops at once"
-REQUESTS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+REQUESTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextlib.contextmanager
@@ -29,22 +29,15 @@ def first_signal_asks(ask: Callable[[], bool]) -> Iterator[None]:
         if not received:
             received.append((number, now))
             if not ask():
-                interrupt(number, frame)
+                before[number](number, frame)
         elif now - received[0][1] > REPEAT_WINDOW:
-            interrupt(number, frame)
+            before[number](number, frame)
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        handler = before[number]
-        assert callable(handler)
-        handler(number, frame)
-
-    takes = threading.current_thread() is threading.main_thread()
-    handlers = {number: signal.getsignal(number) for number in REQUESTS} if takes else {}
-    # SIG_DFL and SIG_IGN are members of an enum, which can be called
-    before = {
+    before: dict[int, Callable[[int, FrameType | None], object]] = {
         number: handler
-        for number, handler in handlers.items()
-        if callable(handler) and not isinstance(handler, signal.Handlers)
+        for number in (REQUESTS if threading.current_thread() is threading.main_thread() else ())
+        # SIG_DFL and SIG_IGN are members of an enum, which can be called
+        if callable(handler := signal.getsignal(number)) and not isinstance(handler, signal.Handlers)
     }
     for number in before:
         signal.signal(number, handle)
@@ -54,5 +47,5 @@ def first_signal_asks(ask: Callable[[], bool]) -> Iterator[None]:
         for number, handler in before.items():
             signal.signal(number, handler)
     if received:
-        interrupt(received[0][0], None)
+        before[received[0][0]](received[0][0], None)
         raise KeyboardInterrupt

@@ -60,21 +60,16 @@ def with_values(rows: TokenRows, split: Split, config: TrainConfig, name: str) -
 
 def _numbers(rows: TokenRows, split: Split, columns: Sequence[str], name: str) -> dict[str, Numbers]:
     """Return the numbers `[pairs]` in columns of a dataset, NaN where a row has none."""
-    found = {column: np.full(split.pairs, np.nan) for column in columns}
-    shown: dict[str, object] = {}
-    at = 0
-    for batch in split.batches(list(found), limit=int(rows.row_numbers[-1]) + 1):
-        for row in batch:
-            for column, value in row.items():
-                found[column][at] = _number(value)
-                if at == rows.row_numbers[0]:
-                    shown[column] = value
-            at += 1
-    numbers = {column: values[rows.row_numbers] for column, values in found.items()}
+    found: dict[str, list[object]] = {column: [] for column in columns}
+    for batch in split.batches(columns, limit=int(rows.row_numbers[-1]) + 1):
+        for column, read in found.items():
+            read += [row[column] for row in batch]
+    numbers = {column: np.array([_number(read[at]) for at in rows.row_numbers]) for column, read in found.items()}
     for column, values in numbers.items():
         if np.isnan(values).all():
+            shown = found[column][rows.row_numbers[0]]
             raise ConfigError(
-                f"the column `{column}` has no number in the {name} split, but such as {shown[column]!r:.80}",
+                f"the column `{column}` has no number in the {name} split, but such as {shown!r:.80}",
                 hint="name a column of numbers",
             )
     return numbers

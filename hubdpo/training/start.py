@@ -60,8 +60,7 @@ def run_in(config: TrainConfig, common: Common, check: Callable[[TrainConfig], T
     launches = config.num_processes > 1 and world_size() == 1  # the processes it launches lock and write the folder
     config = config.model_copy(update={"num_processes": config.num_processes if launches else world_size()})
     writes = rank() == 0 and not config.dry_run
-    saved = functools.partial(saved_state, config)
-    journal = Journal()
+    journal, saved = Journal(), functools.partial(saved_state, config)
     with journal.kept(), machine_errors([config.output_dir], saved), contextlib.ExitStack() as held:
         if rank() > 0:  # rank 0 says the same
             held.enter_context(console.written_as(console.Format.quiet, errors_only=True))
@@ -87,11 +86,7 @@ def run_in(config: TrainConfig, common: Common, check: Callable[[TrainConfig], T
 
 
 def check_start(config: TrainConfig) -> TrainConfig:
-    """Check options, device, output folder, dataset and base in seconds, without torch.
-
-    Return the config with dataset, adapter and base pinned to commits. Raise ConfigError, UnsupportedBase,
-    ArtefactError or HubError.
-    """
+    """Check in seconds all that needs no torch, and pin dataset, adapter and base to commits."""
     return check_inputs(check_folder(config))
 
 
@@ -134,27 +129,17 @@ def check_inputs(config: TrainConfig) -> TrainConfig:
 
 def at_commits_of(earlier: RunManifest, config: TrainConfig) -> TrainConfig:
     """Pin base, adapter and dataset of a resumed run to its commits, where the options name the repos alone."""
-    base, data, pinned = earlier.base, earlier.dataset, {}
-    name = config.model_name_or_path
-    if name == base.repo_id and base.revision and config.model_revision is None and not Path(name).is_dir():
-        pinned["model_revision"] = base.revision
-        console.info(f"the run keeps its base, {name}@{base.revision[:12]}")
-    if (
-        (start := earlier.started_from) is not None
-        and config.adapter == start.repo_id
-        and not Path(start.name).is_dir()
+    pinned: dict[str, str] = {}
+    for what, name, repo in (
+        ("base", config.model_name_or_path, earlier.base if config.model_revision is None else None),
+        ("adapter", config.adapter, earlier.started_from),
+        ("dataset", config.dataset, earlier.dataset),
     ):
-        pinned["adapter"] = f"{start.repo_id}@{start.revision}"
-        console.info(f"the run keeps its adapter, {start.repo_id}@{str(start.revision)[:12]}")
-    name = config.dataset
-    if (
-        data is not None
-        and name.removeprefix("datasets/") == data.repo_id
-        and data.revision
-        and not Path(name).is_dir()
-    ):
-        pinned["dataset"] = f"{name}@{data.revision}"
-        console.info(f"the run keeps its dataset, {name}@{data.revision[:12]}")
+        if name is None or repo is None or not repo.revision or Path(name).is_dir():
+            continue
+        if name.removeprefix("datasets/") == repo.repo_id:
+            pinned |= {"model_revision": repo.revision} if what == "base" else {what: f"{name}@{repo.revision}"}
+            console.info(f"the run keeps its {what}, {name}@{repo.revision[:12]}")
     return config.model_copy(update=pinned)
 
 

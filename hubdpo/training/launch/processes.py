@@ -46,14 +46,10 @@ def leave_at_exit() -> None:
     Threads of a group that still exists can abort a process whose work is done ("terminate called without an active
     exception"), and torchrun then kills the process that still writes the run folder.
     """
-    import torch.distributed
-
-    def destroy_group() -> None:
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
+    from torch import distributed
 
     if world_size() > 1:
-        atexit.register(destroy_group)
+        atexit.register(lambda: distributed.destroy_process_group() if distributed.is_initialized() else None)
 
 
 def launch(config: TrainConfig) -> None:
@@ -80,12 +76,8 @@ def run_in_processes(count: int, arguments: list[str], folder: Path, saved: Call
     """
     make_room(folder, count)
     options = ["--standalone", f"--nproc-per-node={count}", f"--log-dir={folder}"]
-    # a session of its own, so that Ctrl-C reaches torchrun once, from here; stdout is read to see when all have ended
-    agent = subprocess.Popen(
-        [sys.executable, "-m", "hubdpo.training.launch.agent", *options, *arguments],
-        stdout=subprocess.PIPE, start_new_session=True,
-        env={"TORCH_CPP_LOG_LEVEL": "ERROR", **os.environ, LAUNCHED: str(folder)},
-    )  # fmt: skip
+    command = [sys.executable, "-m", "hubdpo.training.launch.agent", *options, *arguments]
+    environment = {"TORCH_CPP_LOG_LEVEL": "ERROR", **os.environ, LAUNCHED: str(folder)}
 
     def ask() -> bool:
         if can_stop := ask_to_stop(folder):
@@ -93,20 +85,19 @@ def run_in_processes(count: int, arguments: list[str], folder: Path, saved: Call
         return can_stop
 
     with first_signal_asks(ask):
-        try:
-            _wait_for_all(agent)
-        except BaseException:
-            agent.terminate()
+        # a session of its own, so that Ctrl-C reaches torchrun once, from here; stdout tells when all have ended
+        with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True, env=environment) as agent:
             try:
-                agent.wait(TORCHRUN_ENDS_IN_S)
-            except subprocess.TimeoutExpired:
-                agent.kill()
-            raise
-        finally:
-            if agent.stdout is not None:
-                agent.stdout.close()
-        if code := agent.wait():
-            raise first_failure(folder, count, code, saved)
+                _wait_for_all(agent)
+            except BaseException:
+                agent.terminate()
+                try:
+                    agent.wait(TORCHRUN_ENDS_IN_S)
+                except subprocess.TimeoutExpired:
+                    agent.kill()
+                raise
+        if agent.returncode:
+            raise first_failure(folder, count, agent.returncode, saved)
 
 
 def _wait_for_all(agent: subprocess.Popen[bytes]) -> None:
