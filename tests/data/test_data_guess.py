@@ -14,7 +14,6 @@ from typer.testing import CliRunner
 from hubdpo import console, load_preferences, prepare
 from hubdpo.cli.app import app
 from hubdpo.config.description import OPEN
-from hubdpo.data.detection.held import Held
 from hubdpo.data.detection.seen import Seen
 from hubdpo.data.detection.suggest import suggest
 from hubdpo.data.raw.inner_rows import items_in
@@ -197,7 +196,7 @@ def test_any_rows_are_looked_at_and_a_complete_description_reads_one() -> None:
                 else rows
             )
             keys = {key: value for key, value in found.keys.items() if key != "rows"}
-            assert {None, "tie"} & Seen(read, Held()).reasons(keys), (rows, keys)
+            assert {None, "tie"} & Seen(read).reasons(keys), (rows, keys)
             assert found.hint
             complete += 1
     assert complete > 500
