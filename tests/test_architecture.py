@@ -33,7 +33,7 @@ DRAWERS = {
         "merge",
         "export",
     ),
-    "data": ("language", "pairs", "converters", "raw", "detection", "tokens", "clean", "prepare", "load", "encoded"),
+    "data": ("pairs", "language", "converters", "raw", "detection", "tokens", "clean", "prepare", "load", "encoded"),
     "training": (
         "schedule",
         "sharding",
