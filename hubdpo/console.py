@@ -204,10 +204,12 @@ def error(line: str) -> None:
 
 
 def bug(trace: str) -> None:
+    """Write the traceback of a bug to stderr."""
     sys.stderr.write(printable(trace))
 
 
 def hint(line: str) -> None:
+    """Write the next command to type to stderr."""
     if not output.is_quiet:
         _console().print(Text.assemble(("hint: ", "cyan"), one_line(spell.get()(line, is_hint=True))))
 

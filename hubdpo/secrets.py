@@ -70,6 +70,7 @@ def known_secrets(text: str) -> list[Secret]:
 
 
 def redact(text: str, secrets: list[Secret]) -> str:
+    """Replace each credential by its kind."""
     for secret in reversed(secrets):
         text = f"{text[: secret.start]}[REDACTED {secret.kind}]{text[secret.stop :]}"
     return text

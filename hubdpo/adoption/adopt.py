@@ -166,7 +166,10 @@ def _errors_name(adapter: str, scratch: str) -> Iterator[None]:
 
 
 def _base_of(config: AdoptConfig, found: Found, facts: Facts) -> str:
-    """Return the base to take: that of the option, else the one that adapter_config.json names, at its revision."""
+    """Return the base to take: that of the option, else the one that adapter_config.json names, at its revision.
+
+    Raise ConfigError when the adapter names none that can be had.
+    """
     settings, name = found.adapter.config, found.ref.name
     named, revision = settings.get("base_model_name_or_path"), settings.get("revision")
     if config.base is not None:
@@ -188,6 +191,7 @@ def _base_of(config: AdoptConfig, found: Found, facts: Facts) -> str:
 
 
 def _look_at(base: str, found: Found) -> _Looked:
+    """Compare an adapter with the small files of its base. Raise ConfigError where it does not fit."""
     files = open_snapshot(base, repo_type="model")
     if ADAPTER_CONFIG in files.files:
         raise UnsupportedBase(f"`{base}` is an adapter, not a base model", hint=GIVE_BASE)
@@ -201,7 +205,10 @@ def _look_at(base: str, found: Found) -> _Looked:
 def _ready(
     config: AdoptConfig, found: Found, looked: _Looked, options: Values, dataset: DatasetRef | None
 ) -> RunManifest | None:
-    """Return the manifest of this very adoption, None where the output folder is empty; ConfigError for all else."""
+    """Return the manifest of this very adoption from the output folder, None where it is empty.
+
+    Raise ConfigError where it holds anything else.
+    """
     folder = config.output_dir
     if not entries(folder):
         return None

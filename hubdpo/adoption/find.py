@@ -62,7 +62,11 @@ class Found:
 
 
 def find_adapter(name: str) -> Found:
-    """Find an adapter, a folder or `USER/NAME[@REVISION]`, and check that it is LoRA and of another tool."""
+    """Find an adapter, a folder or `USER/NAME[@REVISION]`, and check its files.
+
+    Raise ArtefactError for anything but a LoRA adapter of another tool, ConfigError for a name that is neither,
+    HubError when the Hub does not have it.
+    """
     files = open_snapshot(name, repo_type="model")
     if RUN_FILE in files.files:
         raise ArtefactError(
@@ -77,7 +81,10 @@ def find_adapter(name: str) -> Found:
 
 
 def _with_state(folder: Path, files: Snapshot, sha256: str) -> Path | None:
-    """Return the folder with the trainer_state.json of these weights, which TRL writes into checkpoints alone."""
+    """Return the folder of the trainer_state.json of these weights: this one, or a checkpoint with the same weights.
+
+    TRL writes it into checkpoints alone.
+    """
     if STATE in files.files:
         return folder
     numbers = [int(match[1]) for each in files.files if (match := CHECKPOINT.fullmatch(each.partition("/")[0]))]

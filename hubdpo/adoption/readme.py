@@ -44,6 +44,7 @@ class Told(NamedTuple):
 
 
 def read_card(text: str) -> Told:
+    """Return what the card of an adapter tells."""
     front, body = fields(text), part(text).body
     tags = [str(tag).lower() for tag in _listed(front.get("tags"))]
     versions = {("torch" if match[1] == "Pytorch" else match[1].lower()): match[2] for match in _VERSION.finditer(body)}

@@ -31,6 +31,7 @@ class Licence:
     """Whether the publisher gave the licence; otherwise it is the one of the base model."""
 
     def front_matter(self) -> dict[str, str]:
+        """Return the licence fields of the card's front matter."""
         values = {"license": self.id, "license_name": self.name, "license_link": self.link}
         return {field: value for field, value in values.items() if value}
 

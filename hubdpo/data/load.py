@@ -130,7 +130,10 @@ def _split(folder: Path, manifest: PrepareManifest, name: str) -> Split:
 
 
 def look_at_dataset(ref: str, *, trains: bool = True) -> tuple[PrepareManifest, str]:
-    """Return the manifest of a dataset and its name with the commit; read no rows. Raise as `load_preferences` does."""
+    """Return the manifest of a dataset and its name with the commit, without reading or downloading anything else.
+
+    Raises what `load_preferences` raises, except for errors in the data.
+    """
     snapshot, folder = _fetched(ref, only=[PREPARE_FILE])
     manifest = PrepareManifest.read(folder / PREPARE_FILE)
     ref = f"{snapshot.name}@{snapshot.commit}" if snapshot.commit else ref

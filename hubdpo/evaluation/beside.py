@@ -45,7 +45,10 @@ def look_beside(
     config: EvaluateConfig, models: Models, tokenizer: PreTrainedTokenizerBase, held_out: HeldOut, scored: Scored,
     output: Path, tasks: Sequence[Task], command: Callable[[int], str],
 ) -> Beside:  # fmt: skip
-    """Let base and adapter answer prompts of a held-out split, whose pairs are scored, and run benchmark tasks."""
+    """Let base and adapter answer prompts of a held-out split, whose pairs are scored, and run benchmark tasks.
+
+    `command` returns the command that answers a given number of prompts at a time.
+    """
     batch_size = config.per_device_eval_batch_size
     samples = samples_of(models, tokenizer)
     with room_for_scoring(batch_size, command, doing="answering", noun="prompt", kept="; earlier answers are kept"):
@@ -64,6 +67,7 @@ def look_beside(
 
 
 def judged_by(panel: Panel | None, beside: Beside, output: Path) -> Beside:
+    """Let a judge compare the answers, if there is one."""
     if panel is None:
         return beside
     kept = Kept(output / EVALUATION_FOLDER / VERDICTS_FILE, VERDICTS)

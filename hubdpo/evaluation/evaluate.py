@@ -84,6 +84,7 @@ def evaluate_into_folder(config: EvaluateConfig) -> tuple[EvalReport, Path, bool
 
 
 def _check_output(output: Path, subject: Subject) -> None:
+    """Raise ConfigError for an output that is a file, a folder of another stage, or has another model's evaluation."""
     hint = "give another `--output-dir`"
     if output.exists() and not output.is_dir():
         raise ConfigError(f"`{output}` is a file, and the results need a folder", hint=hint)

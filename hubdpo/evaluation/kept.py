@@ -43,6 +43,7 @@ class Kept:
         self._starts_line = lines[-1] == b""
 
     def get(self, key: str) -> dict[str, Any] | None:
+        """Return the result of a key, None where there is none yet."""
         return self._results.get(key)
 
     def add(self, results: Mapping[str, dict[str, Any]]) -> None:

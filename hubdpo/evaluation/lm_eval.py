@@ -114,7 +114,10 @@ def run_benchmarks(
     models: Models, tokenizer: PreTrainedTokenizerBase, tasks: Sequence[Task], *, kept: Kept, limit: int | None,
     batch_size: int,
 ) -> Benchmarks | None:  # fmt: skip
-    """Return what base and adapter reach in tasks, each kept as soon as it is measured; None without tasks."""
+    """Return what base and adapter reach in tasks, computed now or kept from before; None without tasks.
+
+    Each task and model is kept as soon as it is measured. Raise ConfigError for a task that the harness cannot run.
+    """
     if not tasks:
         return None
     version = importlib.metadata.version("lm_eval")

@@ -56,6 +56,7 @@ class Models:
 
     @property
     def names(self) -> list[str]:
+        """The models, the evaluated one first."""
         adapters = self.model.peft_config if self.base is None else {}
         others = {START: REFERENCE, OTHER: OTHER}
         return [ADAPTER, BASE, *(name for name, of_peft in others.items() if of_peft in adapters)]

@@ -25,10 +25,12 @@ def _read() -> tuple[int, tuple[str, ...]]:
 
 
 def list_version() -> int:
+    """Return the version of the list."""
     return _read()[0]
 
 
 def refuses(answer: str) -> bool:
+    """Tell whether one of the first sentences of an answer begins like a refusal."""
     text = " ".join(line.strip() for line in answer.strip().casefold().translate(_QUOTES).splitlines() if line.strip())
     sentences = _SENTENCE.split(text, maxsplit=SENTENCES)[:SENTENCES]
     return any(sentence.startswith(_read()[1]) for sentence in sentences)

@@ -29,6 +29,7 @@ Once = Callable[[str, Callable[[], Any]], Any]
 
 
 def anew(name: str, make: Callable[[], T]) -> T:  # a Once without others to share with
+    """Make it, as `Once` of what has nobody to share it with."""
     return make()
 
 

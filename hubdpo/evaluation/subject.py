@@ -53,6 +53,7 @@ class Subject:
 
     @property
     def template_kwargs(self) -> JsonObject | None:
+        """Variables with which the chat template was rendered in training."""
         return self.run.template_kwargs if self.run is not None else None
 
     @property
@@ -99,6 +100,7 @@ class Subject:
 
     @property
     def training_data(self) -> DatasetRef | None:
+        """The dataset of the training, where it is known."""
         source = self.run or self.merge
         return source.dataset if source is not None else None
 
@@ -111,7 +113,10 @@ class Subject:
         return str(local) if local is not None else None
 
     def in_4bit(self, config: EvaluateConfig) -> bool:
-        """Return whether the training had the base in NF4, by its run or the option; ConfigError if they contradict."""
+        """Return whether the training had the base in NF4, by its run, else by the option.
+
+        Raise ConfigError where they contradict each other.
+        """
         known = self.run.in_4bit if self.run is not None else None
         if known is not None and config.load_in_4bit not in (None, known):
             raise ConfigError(
@@ -122,7 +127,11 @@ class Subject:
 
 
 def find_subject(config: EvaluateConfig) -> Subject:
-    """Find the model to evaluate and check it. Raise ArtefactError for anything but LoRA or a model."""
+    """Find the model to evaluate.
+
+    Raise ArtefactError for anything but an adapter or a model, for a run that is not finished or was changed, and for
+    an adapter that is not LoRA; HubError when the Hub does not have it.
+    """
     files = open_snapshot(config.model, repo_type="model", wanted=MODELS)
     is_local, run = files.commit is None, None
     is_run = RUN_FILE in files.files or (is_local and not {ADAPTER_CONFIG, CONFIG} & files.files.keys())
@@ -148,6 +157,7 @@ def _ref(files: Snapshot, folder: Path) -> AdapterRef:
 
 
 def content_key(folder: Path, patterns: tuple[str, ...]) -> str:
+    """Return the hash of the files of a folder that match the patterns."""
     files = FolderSnapshot(folder, all_files=True)
     names = sorted({path.name for pattern in patterns for path in folder.glob(pattern)})
     return fingerprint({name: files.digest(name) for name in names})
@@ -173,7 +183,10 @@ def find_base_of(subject: Subject, config: EvaluateConfig) -> Base:
 
 
 def find_reference(config: EvaluateConfig, subject: Subject) -> StartAdapter | None:
-    """Return the adapter that a run started from, where it is the reference; ConfigError when it is gone or changed."""
+    """Return the adapter that a run started from, where it is the reference of the rewards.
+
+    Raise ConfigError when it is gone, or was changed.
+    """
     run = subject.run
     ref = run.started_from if run is not None else None
     if run is None or ref is None or not run.is_frozen_reference or not run.is_compared:

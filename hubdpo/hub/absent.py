@@ -49,6 +49,7 @@ def log_in() -> str:
 
 
 def token() -> str | None:
+    """Return the token that is sent, None where nobody is logged in."""
     from huggingface_hub import get_token
 
     found: str | None = get_token()

@@ -97,6 +97,7 @@ class Snapshot(ABC):
         return AdapterRef(name=self.name, repo_id=self.name, revision=self.commit, version=version, sha256=sha256)
 
     def text(self, name: str) -> str:
+        """Return the content of a small text file, with invalid UTF-8 replaced."""
         return self.read(name).decode("utf-8", "replace")
 
     def manifest(self, name: str, model: type[M]) -> M | None:
@@ -178,8 +179,10 @@ class FolderSnapshot(Snapshot):
         return self._sha256[name]
 
     def entries(self, names: list[str]) -> dict[str, FileEntry]:
+        """Return the size and SHA-256 of files, as a manifest lists them."""
         return {name: FileEntry(sha256=self.digest(name), size=self.files[name]) for name in names}
 
 
 def git_blob_id(data: bytes) -> str:
+    """Return the id that git gives to a file with this content."""
     return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()

@@ -18,11 +18,13 @@ def parse_tag(tag: str) -> Version | None:
 
 
 def newest_first(tags: Iterable[str]) -> list[str]:
+    """Return the tags that are versions, the highest version first."""
     versions = {tag: version for tag in tags if (version := parse_tag(tag)) is not None}
     return sorted(versions, key=versions.__getitem__, reverse=True)
 
 
 def highest(tags: Iterable[str]) -> str | None:
+    """Return the tag of the highest version, or None when no tag is a version."""
     return next(iter(newest_first(tags)), None)
 
 

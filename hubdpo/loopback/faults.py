@@ -43,6 +43,8 @@ class Fault:
 
 
 class Faults:
+    """The active faults, matched with each request."""
+
     def __init__(self) -> None:
         self._faults: list[Fault] = []
         self._answers: dict[str, list[Answer]] = {}
@@ -77,5 +79,6 @@ class Faults:
                     self._answers[path] = [*known[-1:], answer]
 
     def before(self, path: str) -> Answer | None:
+        """Return the answer of a path before its last change."""
         with self._guard:
             return self._answers.get(path, [None])[0]

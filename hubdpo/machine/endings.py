@@ -38,12 +38,13 @@ def make_room(folder: Path, processes: int) -> None:
 
 
 def ask_to_stop(folder: Path) -> bool:
-    """Ask the launched processes to stop, and return whether they can be asked now."""
+    """Ask the launched processes whose reports are in `folder` to stop; return whether they can be asked now."""
     (folder / STOP).touch()
     return (folder / ASKABLE).exists()
 
 
 def asked_to_stop() -> bool:
+    """Whether the launching process asks this one to stop."""
     folder = os.environ.get(LAUNCHED)
     return folder is not None and (Path(folder) / STOP).exists()
 
@@ -78,7 +79,10 @@ def leave_code(rank: int, code: int) -> None:
 
 
 def first_failure(folder: Path, processes: int, code: int, state: Callable[[], tuple[str, str]]) -> Exception:
-    """Return the first error, bug or signal of a run whose torchrun ended with `code`; `state` says what was saved."""
+    """Return the first error, bug or signal of a run whose torchrun ended with `code`.
+
+    `state` returns what was saved, for the message, and the hint, for a process that could report neither.
+    """
     agent, *reports = (_read(folder, name) for name in (AGENT, *map(str, range(processes))))
     rank, code = agent.get("rank"), agent.get("code", code)
     process = f"process {rank + 1} of {processes}" if rank is not None else "torchrun"

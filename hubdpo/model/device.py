@@ -61,7 +61,10 @@ def _no_cuda(instead: str = "--device cpu") -> ConfigError:
 
 
 def compute_dtype(device: str, wanted: str = "auto") -> torch.dtype:
-    """Return the wanted type; for `auto` bfloat16 on a GPU that computes in it (since Ampere), else float32."""
+    """Return the wanted type; for `auto` bfloat16 on a GPU that computes in it, else float32.
+
+    Raise ConfigError for bfloat16 on a GPU that only emulates it, which is slow: those before Ampere.
+    """
     import torch
 
     has_bfloat16 = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
@@ -92,10 +95,12 @@ def processor_name() -> str:
 
 @contextmanager
 def deterministic_kernels() -> Iterator[None]:
-    """Let PyTorch use only kernels that give the same bits for the same input; RuntimeError for what has none.
+    """Let PyTorch use only kernels that give the same bits for the same input, within the body.
 
     Sums with atomics, such as those of flash attention's backward, have a random order by default. Not transformers'
     `full_determinism`: it also makes the CPU wait for every kernel (CUDA_LAUNCH_BLOCKING), and restores nothing.
+
+    Raise RuntimeError, in the body, for an operation that has no such kernel.
     """
     import torch
 

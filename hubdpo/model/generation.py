@@ -33,7 +33,11 @@ def answer_chat(
     model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, chat: Sequence[Mapping[str, str]], *,
     max_new_tokens: int, error: type[HubdpoError] = ArtefactError,
 ) -> str:  # fmt: skip
-    """Return the greedy answer of a model to a chat. Raise `error` when its chat template or the model itself fails."""
+    """Return the greedy answer of a model to a chat.
+
+    Raise `error` when the chat template is missing, refuses the chat, goes beyond a limit on it or renders nothing;
+    and when the model fails, for example because its config loads and makes no sense.
+    """
     import torch
     from transformers import GenerationConfig
 

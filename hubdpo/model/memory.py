@@ -67,7 +67,8 @@ def room_for_scoring(
 ) -> AbstractContextManager[None]:
     """Raise TrainingError when the body runs out of memory while it scores `pairs` pairs a forward pass.
 
-    `command` returns the command for so many pairs a pass, here half as many; `doing`, `noun` and `kept` are words.
+    `command` returns the command that scores a given number of pairs a pass, here half as many; `doing` and `noun` say
+    what else it does, and `kept` ends the message with what is not lost.
     """
     message = f"the device ran out of memory while {doing}, {console.counted(pairs, noun)} at a time{kept}"
     return out_of_memory_is(lambda: TrainingError(message, hint=command(max(pairs // 2, 1))))

@@ -64,7 +64,10 @@ def record_probes(
     model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, *, load_in_4bit: bool,
     template_kwargs: Mapping[str, object] | None = None,
 ) -> Probes:  # fmt: skip
-    """Return the probes with the log-probabilities that a model gives them, and everything that these depend on."""
+    """Return the probes with the log-probabilities that a model gives them, and everything that these depend on.
+
+    Raise VerificationFailed for a log-probability that is not finite.
+    """
     probes, end = [], _end_of_turn(tokenizer)
     for question, *answers in PAIRS:
         for answer in answers:
@@ -143,7 +146,10 @@ def _end_of_turn(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def _log_probs(model: PreTrainedModel | PeftModel, probes: list[Probe]) -> list[list[float]]:
-    """Return the log-probabilities of each answer; VerificationFailed for NaN, of which a comparison proves nothing."""
+    """Return the log-probability of every token of each answer, from one forward pass over all probes.
+
+    Raise VerificationFailed where one is NaN or infinite: a comparison of such numbers proves nothing.
+    """
     import torch
 
     # token ids of prompt and answer, and the positions of the answer in them: every token of it is scored

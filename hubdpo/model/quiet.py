@@ -14,6 +14,8 @@ from hubdpo import console
 def without_chatter() -> Iterator[None]:
     """Hide transformers' bars and warnings, deprecations, bitsandbytes' warnings, and what PEFT corrects by itself.
 
+    All of it is restored after the body.
+
     A verbosity of transformers other than the default stays. Not its `disable_progress_bar`: it also turns off the bars
     of huggingface_hub.
     """

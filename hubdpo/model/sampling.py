@@ -81,7 +81,10 @@ def left_out_settings(model: PreTrainedModel | PeftModel) -> list[str]:
 def generate(
     model: PreTrainedModel | PeftModel, prompts: Sequence[Sequence[int]], seeds: Sequence[int], sampling: Sampling
 ) -> list[Generated]:
-    """Return an answer to each prompt of a batch; both are token ids. The caller sets evaluation mode."""
+    """Return an answer to each prompt of a batch; prompts and answers are token ids. The caller sets evaluation mode.
+
+    Raise ArtefactError when the model fails, for example because its settings make no sense.
+    """
     import torch
     from transformers import GenerationConfig, LogitsProcessorList
 

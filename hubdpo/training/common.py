@@ -24,18 +24,23 @@ BASE = "base"
 
 
 class Common:
-    """Keeps what the first run makes for those after it, which differ only in options that `config/sweep.py` lets."""
+    """Keeps what the first run makes for those after it, whose options may differ only in what `config/sweep.py` lets.
+
+    Between two runs, `put_back` leaves the base as it was loaded.
+    """
 
     def __init__(self) -> None:
         self._made: dict[str, Any] = {}
 
     def once(self, name: str, make: Callable[[], T]) -> T:
+        """Return what was made under a name, or make it."""
         if name not in self._made:
             self._made[name] = make()
         made: T = self._made[name]
         return made
 
     def base_files(self, config: TrainConfig) -> Base:
+        """Find the base, whose files are checked once."""
         return self.once(
             "base files",
             lambda: find_base(
@@ -45,9 +50,11 @@ class Common:
         )  # fmt: skip
 
     def data(self, config: TrainConfig) -> tuple[dict[str, Split], DatasetRef]:
+        """Open the dataset, whose hashes are checked once."""
         return self.once("data", lambda: open_dataset(config.dataset))
 
     def pairs(self, config: TrainConfig) -> Pairs:
+        """Tokenise the pairs of all splits and sets."""
         from hubdpo.training.run.pairs import tokenised  # imports torch
 
         return self.once("pairs", lambda: tokenised(config, self.base_files(config), self.data(config)[0]))

@@ -68,6 +68,7 @@ class Epoch:
 
 
 def planned_steps(config: TrainConfig, rows: int) -> int:
+    """Return the optimiser steps that the options ask for."""
     if config.max_steps > 0:
         return config.max_steps
     return math.ceil(config.num_train_epochs * Epoch.of(config, rows).steps)
@@ -112,6 +113,7 @@ def check_rates(config: TrainConfig, *, steps: int, warmup_steps: int) -> None:
 
 
 def print_plan(config: TrainConfig, account: Account, device: str, epoch: Epoch, steps: int) -> None:
+    """Print what the run will do: device, base, pairs, and the arithmetic of its steps."""
     console.info(f"device    {device}{', because no CUDA device was chosen or found' if device == 'cpu' else ''}")
     quantised = ("NF4" if config.load_in_4bit else "not quantised") + f", {config.dtype}" * (config.dtype != "auto")
     console.info(f"base      {config.model_name_or_path}, {quantised}, LoRA r {config.lora_r}")

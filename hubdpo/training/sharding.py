@@ -153,7 +153,10 @@ def _offloads(zero: Section, part: str) -> bool:
 
 
 def deepspeed_config(config: TrainConfig, batch: int, accumulated: int, *, bfloat16: bool) -> Section | None:
-    """Return DeepSpeed's configuration, None without it. Raise ConfigError where it has other numbers than the run."""
+    """Return DeepSpeed's configuration for a run with batches of so many pairs and so many of them in a step.
+
+    None without DeepSpeed. Raise ConfigError when the given configuration has other numbers than the run.
+    """
     if not _asks_for("DEEPSPEED"):
         return None
     # accelerate refuses a whole configuration beside fields of its own, which `_given` has read

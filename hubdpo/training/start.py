@@ -86,7 +86,11 @@ def run_in(config: TrainConfig, common: Common, check: Callable[[TrainConfig], T
 
 
 def check_start(config: TrainConfig) -> TrainConfig:
-    """Check in seconds all that needs no torch, and pin dataset, adapter and base to commits."""
+    """Check options, device, output folder, dataset and base in seconds, without torch.
+
+    Return the config with dataset, adapter and base pinned to commits. Raise ConfigError, UnsupportedBase,
+    ArtefactError or HubError.
+    """
     return check_inputs(check_folder(config))
 
 

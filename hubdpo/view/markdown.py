@@ -70,6 +70,7 @@ class Formatted(NamedTuple):
 
 
 def format_markdown(text: str, targets: Targets) -> Formatted:
+    """Turn Markdown with raw HTML into markup for a page."""
     most = text[:MOST_CHARACTERS]
     part = text if most == text else most.rpartition("\n")[0] or most
     html = _parser(True).render(part)
@@ -160,7 +161,7 @@ def slug_of(words: str) -> str:
 
 
 def _outside_links(children: Sequence[Token]) -> Iterator[Token]:
-    """Yield the tokens of a line, in which bare addresses have become links."""
+    """Return each token of a line, or the tokens that replace it, where a bare address becomes a link."""
     depth = 0
     for child in children:
         depth += (child.type == "link_open") - (child.type == "link_close")

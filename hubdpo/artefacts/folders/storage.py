@@ -77,6 +77,7 @@ def size_of(place: str) -> int:
 
 
 def sha256(place: str) -> str:
+    """Return the SHA-256 (hex) of a file."""
     digest = hashlib.sha256()
     with open_read(place) as stream:
         while block := stream.read(1 << 20):

@@ -54,6 +54,7 @@ HINT = "tell the author of the file; hubdpo does not write such files"
 
 
 def limit_of(name: str) -> int:
+    """Return the maximum bytes of a file of this name, in any folder."""
     return LIMITS.get(PurePosixPath(name).name, DEFAULT_LIMIT)
 
 

@@ -30,6 +30,7 @@ class Parted(NamedTuple):
 
 
 def part(text: str) -> Parted:
+    """Split a card into front matter and body."""
     match = _BLOCK.match(text)
     return Parted(match[1], text[match.end() :]) if match else Parted(None, text.removeprefix(BOM))
 

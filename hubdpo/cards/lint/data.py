@@ -27,6 +27,7 @@ AGAIN = "write it again with `hubdpo prepare`"
 
 
 def lint_data(front: Front, files: Files) -> Iterator[Finding]:
+    """Yield the problems of `configs` and `dataset_info`."""
     if "configs" not in front:
         yield Finding("configs", "is missing, so the Hub guesses the splits from the file names", AGAIN)
         return

@@ -37,6 +37,7 @@ Check = Callable[[str, object, Front], Iterator[Finding]]
 
 
 def size_category(rows: int) -> str:
+    """Return the size category of a number of rows."""
     return SIZES[min(max(len(str(rows)) - 3, 0), len(SIZES) - 1)]
 
 

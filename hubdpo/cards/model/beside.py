@@ -20,6 +20,7 @@ BENCHMARK_HEADINGS = ("task", "examples", "metric", "base", "adapter", "differen
 
 
 def beside_values(report: EvalReport) -> dict[str, object]:
+    """Return the values of the template."""
     health, benchmarks = report.health, report.benchmarks
     return {
         "beside_rows": beside_rows(health) if health is not None else [],

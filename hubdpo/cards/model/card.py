@@ -95,6 +95,8 @@ PAPERS = {
 
 @dataclass(frozen=True)
 class Release:
+    """The release that a card describes: repo, version, licence and files."""
+
     repo: str
     version: str
     licence: Licence

@@ -10,6 +10,8 @@ from hubdpo.config.objective import REFERENCE_FREE, uses_reference
 
 
 class Paper(NamedTuple):
+    """A method, with its paper."""
+
     name: str
     arxiv: str
     bibtex: str

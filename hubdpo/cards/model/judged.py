@@ -31,6 +31,7 @@ def judge_words(report: Judged) -> str:
 
 
 def judged_line(report: Judged) -> str:
+    """Say in one line what a judge found."""
     if report.win_rate is None:
         return f"{report.model} gave no verdict on {counted(report.prompts, 'prompt')}"
     judged = counted(report.wins + report.losses + report.ties, "prompt")
@@ -95,6 +96,7 @@ def judged_sentences(report: Judged, answers: AnswerHealth | None = None) -> lis
 
 
 def quoted_samples(quoted: Quoted) -> list[str]:
+    """Return each prompt with both answers as a block of text."""
     return [fence(_quote(quote)) for quote in quoted.quotes]
 
 

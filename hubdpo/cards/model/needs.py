@@ -56,6 +56,7 @@ def in_units_of_cache(memory: BaseMemory) -> str:
 
 
 def merged_words(manifest: MergeManifest) -> str:
+    """Say what a merged model takes in memory."""
     cache = manifest.base.memory and in_units_of_cache(manifest.base.memory)
     known = "" if cache in (None, UNKNOWN) else f", and the cache {cache} for each {TOKENS:,} tokens of a conversation"
     size = in_units(manifest.parameters * (4 if manifest.dtype == "float32" else BYTES))

@@ -80,6 +80,7 @@ def other_rows(name: str, *rankings: Ranking | None) -> list[Row]:
 
 
 def measured_on(run: RunManifest, report: EvalReport) -> str:
+    """Say which pairs were scored."""
     data, pairs = report.dataset, counted(report.pairs, "pair")
     if data is None or _is_of_training(run, data):
         return f"the {pairs} of the held-out split `{report.split}`, which shares no prompt with the training split"

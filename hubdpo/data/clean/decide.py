@@ -134,7 +134,10 @@ def _test_rows(split_keys: Hashes, asked: Asked, shares: Shares | None, config: 
 
 
 def is_test(keys: Hashes, test_size: float | Shares, seed: int) -> Mask:
-    """Return bool (rows,): whether a prompt is held out. Its hash alone decides, so adding data moves no row."""
+    """Return bool (rows,): whether the prompt with this hash is held out. The share tends to `test_size`.
+
+    The hash alone decides, so no prompt is in both splits, and adding data moves no row.
+    """
     held_out: Mask = uniform(keys, seed) < test_size
     return held_out
 
@@ -187,7 +190,10 @@ def _equal_candidates(low: Hashes) -> Iterator[Rows]:
 
 
 def _drop_repeats(keys: RowKeys, rows: Rows, late: Mask, verdict: Verdicts, config: PrepareConfig) -> None:
-    """Mark contradictions, and all but the first of equal pairs; `late` rows, bool (rows,), come after others."""
+    """Mark contradictions, and all but the first of equal pairs, in `verdict`.
+
+    `keys` are the keys of `rows`, (rows,); those marked in `late`, bool (rows,), come after the others.
+    """
     if not len(keys):
         return
     # by pair, then by which answer was chosen, then test rows first, then in the order of the input

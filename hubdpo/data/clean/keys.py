@@ -124,7 +124,10 @@ def folded_keys(column: MessageColumn, fold: Callable[[list[str], list[bytes]], 
 
 
 def fold(texts: list[str], utf8: list[bytes]) -> list[bytes]:
-    """Return bytes that are equal for texts that differ only in white space, ASCII case or Unicode form (NFKC)."""
+    """Return bytes that are equal for texts that differ only in white space, ASCII case or Unicode form (NFKC).
+
+    `utf8` holds the same texts encoded; for ASCII texts no encoding is repeated.
+    """
     if not all(map(str.isascii, texts)):
         utf8 = [
             encoded
@@ -153,6 +156,7 @@ def _sum_by_row(hashes: Hashes, column: MessageColumn) -> Hashes:
 
 
 def batch_digests(batch: PairBatch) -> list[Hashes]:
+    """Return the digests of the three columns of a batch."""
     return list(map(digests, batch.columns, by_column(batch.extras).values()))
 
 

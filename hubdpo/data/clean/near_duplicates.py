@@ -39,7 +39,10 @@ def _empty_sketch() -> MinHash:
 
 
 def signature(parts: Iterable[tuple[str, list[Message]]]) -> Signatures:
-    """Return the MinHash signature, uint32 (PERMUTATIONS,); names are part of runs, so that answers are told apart."""
+    """Return the MinHash signature, uint32 (PERMUTATIONS,), of named message lists.
+
+    The name is part of each run, so the same words in `chosen` and in `rejected` are different runs.
+    """
     runs: list[bytes] = []
     for name, messages in parts:
         said = (f"{each['content']} {each[EXTRA]}" if EXTRA in each else each["content"] for each in messages)
@@ -53,7 +56,10 @@ def signature(parts: Iterable[tuple[str, list[Message]]]) -> Signatures:
 
 
 def pair_signatures(example: PreferenceExample) -> Signatures:
-    """Return the signatures of prompt and pair, uint32 (2, PERMUTATIONS), without tools: many prompts share them."""
+    """Return the signatures of the prompt and of the whole pair, uint32 (2, PERMUTATIONS).
+
+    Tools are left out: they are long, and the same for many prompts that have nothing else in common.
+    """
     parts = [("", example.prompt), ("+", example.chosen), ("-", example.rejected)]
     return np.stack([signature(parts[:1]), signature(parts)])
 

@@ -174,7 +174,8 @@ def _is_empty(message: Message) -> bool:
 def redact_credentials(example: PreferenceExample, kept: list[str | None]) -> Counter[str]:
     """Replace each credential in `example` and `kept` by its kind, in place, and count them by kind.
 
-    Those in calls and tools are found in each text, so that JSON stays JSON; then in all: names of members tell some.
+    Those in calls and tools are found in each text of their JSON, so that what is left is JSON; then in all of it, for
+    some are told by the name of the member that holds them.
     """
     found: Counter[str] = Counter()
 

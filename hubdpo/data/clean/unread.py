@@ -43,7 +43,10 @@ NONE_OF_IT = ("0", "0.0", "false")
 
 
 def media_in(name: str, value: object, depth: int = 0) -> str | None:
-    """Return `image`, `video` or `audio` if a column holds one, as bytes, a path, an address or a file name."""
+    """Return `image`, `video` or `audio` if a column holds one, as bytes, a path, an address or a file name.
+
+    Text of several words is not a file name, whatever the column is called.
+    """
     named = media_of(name)
     if isinstance(value, str):
         return _in_text(value.strip(), named, name)

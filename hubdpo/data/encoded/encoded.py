@@ -40,7 +40,8 @@ class EncodedSplit(NamedTuple):
 def encoded(split: Split, encoding: Encoding, *, limit: int | None = None, num_proc: int | None = None) -> EncodedSplit:
     """Return the tokenised pairs of the first `limit` rows of a split, which no process holds as Python objects.
 
-    Raise DataError for a template that cannot be split into turns, MachineError if a worker dies or no disk has room.
+    Raise DataError for a chat template that cannot be split into turns, MachineError if a worker dies or no disk has
+    room.
     """
     limit = split.pairs if limit is None else min(limit, split.pairs)
     place = cache_folder("tokens") / encoding.key(split, limit)[:32]

@@ -92,6 +92,7 @@ class PairBatch:
 
     @classmethod
     def concat(cls, parts: list[PairBatch]) -> PairBatch:
+        """Concatenate batches that keep the same columns."""
         if len(parts) == 1:
             return parts[0]  # nearly always: a whole block was plain
         return cls(

@@ -97,6 +97,7 @@ def is_tools(value: object) -> bool:
 
 
 def is_no_tools(value: object) -> bool:
+    """Return whether a value says that there are no tools."""
     return not value or (isinstance(value, str) and value.strip() in NO_TOOLS)
 
 

@@ -81,7 +81,10 @@ Converted = PreferenceExample | ScoredAnswer | Iterable[PreferenceExample | Reje
 
 
 def number_of(value: Any) -> float:
-    """Return a finite number, also from text such as `1.0` or `1,5`. Raise Rejection, for booleans as well."""
+    """Return a finite number, also from text such as `1.0`, ` 1 ` or `1,5`.
+
+    Raise Rejection for anything else, including booleans.
+    """
     if value is None:
         raise Rejection("missing_field")
     if isinstance(value, str) and _DECIMAL_COMMA.fullmatch(value):
@@ -104,6 +107,7 @@ def expect(value: object, kind: type[T]) -> T:
 
 
 def is_number(value: object) -> bool:
+    """Return whether `number_of` accepts a value."""
     try:
         number_of(value)
     except Rejection:

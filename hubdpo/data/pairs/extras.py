@@ -52,6 +52,7 @@ def message_with(role: str, content: str | None, members: Mapping[str, object]) 
 
 
 def members_of(message: Message) -> dict[str, Any]:
+    """Return the members beside role and text."""
     members: dict[str, Any] = orjson.loads(message[EXTRA]) if EXTRA in message else {}
     return members
 
@@ -78,6 +79,7 @@ def prompt_of(row: Mapping[str, Any]) -> tuple[list[Message], str]:
 
 
 def example_of(row: Mapping[str, Any]) -> PreferenceExample:
+    """Return the pair of a row of a dataset."""
     prompt, tools = prompt_of(row)
     chosen, rejected = (list(map(packed, row[name])) for name in COLUMNS[1:])
     return PreferenceExample(prompt, chosen, rejected, tools=tools)

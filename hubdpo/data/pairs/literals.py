@@ -22,7 +22,10 @@ A string that is not closed matches to the end of the text, so that no character
 
 
 def value_in(text: str) -> Any:
-    """Return the value that a text holds as JSON, or as a Python literal that has a JSON form, or None."""
+    """Return the JSON value that a text holds as JSON or as a Python literal, or None.
+
+    A literal with no JSON form, such as one with half a surrogate pair, counts as none: it could not be written.
+    """
     text = text.strip()
     try:
         return orjson.loads(text)

@@ -170,7 +170,10 @@ def _anywhere(column: MessageColumn) -> Iterator[tuple[int, str]]:
 
 
 def _candidates(blob: npt.NDArray[np.uint8], opener: bytes) -> Offsets:
-    """Return the offsets in a blob, uint8 (bytes,), where a marker with this first byte may begin."""
+    """Return the offsets in a blob, uint8 (bytes,), where a marker with this first byte may begin.
+
+    The next three bytes are compared as one big-endian number, which is faster than comparing texts.
+    """
     # the last four bytes can begin no marker, so reading up to four bytes further stays inside the blob
     offsets: Offsets = np.flatnonzero(blob[:-4] == opener[0])
     first, second, third = (blob[offsets + i].astype(np.uint32) for i in (1, 2, 3))

@@ -50,6 +50,7 @@ class MessageColumn:
 
     @classmethod
     def of(cls, conversations: Sequence[Sequence[Message]]) -> MessageColumn:
+        """Build a column from its arrays; without `counts` each row is one message."""
         flat = list(chain.from_iterable(conversations))  # length messages
         return cls(
             [message["content"] for message in flat],
@@ -64,6 +65,7 @@ class MessageColumn:
 
     @classmethod
     def concat(cls, columns: Sequence[MessageColumn]) -> MessageColumn:
+        """Concatenate the rows of columns."""
         if len(columns) == 1:
             return columns[0]
         texts = [text for column in columns for text in column.texts]
@@ -109,6 +111,7 @@ class MessageColumn:
         ]
 
     def set_first(self, index: int, content: str) -> None:
+        """Replace the content of a row's first message."""
         message = int(self.ends[index])
         self.texts[message] = content
         self.utf8[message] = content.encode()

@@ -42,6 +42,7 @@ class Account:
     dropped: Counter[str] = field(default_factory=Counter)
 
     def record(self, source: Source) -> Source:
+        """Return the manifest's entry of the file."""
         return source.model_copy(update={
             "converter": self.converter, "split": ", ".join(self.splits) or None,
             "address": self.file.address,
@@ -53,6 +54,7 @@ class Account:
 def accounts_of(
     pieces: list[Piece], rules: list[Rules], rounds: Rounds, decision: Decision, plan: SplitPlan
 ) -> list[Account]:
+    """Return the account of every file, in their order."""
     accounts: dict[int, Account] = {}
     stop = 0
     for piece, rule, first, last in zip(pieces, rules, rounds.first, rounds.last, strict=True):
@@ -76,6 +78,7 @@ def accounts_of(
 
 
 def make_funnel(accounts: list[Account]) -> Funnel:
+    """Add up the accounts of all files."""
     read, kept = sum(account.read for account in accounts), sum(account.pairs.total() for account in accounts)
     extra, dropped = sum(account.extra_pairs for account in accounts), _dropped(accounts)
     # of single answers, two rows make one pair; a few answers to one prompt may also make more pairs than rows

@@ -33,7 +33,10 @@ class Task:
 
 
 def convert_piece(task: Task) -> PieceResult:
-    """Convert, check and write the rows of a piece. Raise DataError if the file is broken or holds media."""
+    """Convert, check and write the rows of a piece; stop at a row that may not be dropped.
+
+    Raise DataError if the file is broken or holds images, video or sound.
+    """
     collected = gc.isenabled()
     gc.disable()  # rows make no reference cycles, and looking for them takes a fifth of the time
     try:

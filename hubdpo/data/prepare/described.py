@@ -47,6 +47,7 @@ class DescribedSource:
         return converter(self.columns) if self.columns is not None else CONVERTERS[name]
 
     def cut(self, file: RawFile, max_line_bytes: int) -> list[Piece]:
+        """Return the pieces of a file of the source."""
         columns = {place.column for place in self.columns.places} if self.columns is not None else set[str]()
         return cut(file, max_line_bytes=max_line_bytes, rows=self.source.rows, columns=columns)
 

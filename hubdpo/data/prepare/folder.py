@@ -101,7 +101,10 @@ def _report_replaced(target: str, old: PrepareManifest, sources: Sequence[Source
 def _remote_up_to_date(
     target: str, fingerprint: str, sources: Sequence[Source], *, overwrite: bool
 ) -> PrepareManifest | None:
-    """Like `up_to_date`; empty a folder with a manifest, or the mark of a run that did not end, that may be written."""
+    """Like `up_to_date`; a folder that may be written is emptied.
+
+    Only a folder with the manifest of an earlier run, or the mark of one that did not end, is emptied.
+    """
     system, path = storage.filesystem(target)
     manifest, mark = storage.join(path, PREPARE_FILE), storage.join(path, UNFINISHED)
     if system.exists(manifest):

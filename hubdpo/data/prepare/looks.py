@@ -47,7 +47,10 @@ def look_at_files(
 
 
 def converters_of(config: PrepareConfig, files: Sequence[LookedAt]) -> list[str]:
-    """Return the converter of each file: given, described or detected. Raise DataError for a file that none reads."""
+    """Return the name of the converter of each file: the one given or described, or the one detected.
+
+    Files of one source are looked at together. Raise DataError for a file that no converter reads.
+    """
     sources = [list(some) for _, some in groupby(files, lambda file: file.pieces[0].file.described)]
     names: list[str] = []
     for some in sources:

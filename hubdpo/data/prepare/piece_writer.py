@@ -121,6 +121,7 @@ class PieceWriter:
         self._pairs.append(pair)
 
     def add_batch(self, batch: PairBatch) -> None:
+        """Take pairs that were converted together."""
         self._batch_pairs()
         self._batches.append(batch)
 

@@ -41,6 +41,7 @@ class Rounds:
         return [self.second.get(result.number, result) for result in self.first]
 
     def of(self, number: int) -> list[PieceResult]:
+        """Return the one or two results of a piece."""
         return [self.first[number], *([self.second[number]] if number in self.second else [])]
 
 

@@ -178,7 +178,10 @@ def _refuse_surrogate(row: Mapping[Any, Any], place: str) -> None:
 
 
 def _write_table(source: Any, path: str, name: str) -> int:
-    """Write Parquet whose bytes depend on the rows alone, however the table was made; return their number."""
+    """Write Parquet whose bytes do not depend on how the table was made: no dictionaries, metadata or Arrow schema.
+
+    Return the number of rows.
+    """
     rows = 0
     try:
         with storage.open_write(path) as file:

@@ -96,7 +96,10 @@ def make_rules(
     *,
     attribution: Sequence[str] = (),
 ) -> list[Rules]:
-    """Return the rules of each piece, which keep the columns of `attribution` too. Raise ConfigError or DataError."""
+    """Return the rules of each piece, with a converter for each file: the one given or described, or the one detected.
+
+    `attribution` are the columns that the licence of the source asks to keep. Raise ConfigError or DataError.
+    """
     if clash := sorted(READ_BY_TRL & set(config.keep)):
         raise ConfigError(
             f"`--keep {clash[0]}` would change how trainers read the rows", hint="rename the column in the source"

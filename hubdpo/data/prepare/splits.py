@@ -123,7 +123,10 @@ def _heeds_published(
     codes: Sequence[set[int]],
     own: Sequence[Table | None],
 ) -> bool:
-    """Whether rows stay in their published split: the run has test rows and others, or a column was asked for."""
+    """Whether rows of sources without a split of their own stay in the one that they were published in.
+
+    They do if the run has test rows and others, or a column was asked for.
+    """
     given = [some if table is None else {*table} for some, table in zip(codes, own, strict=True)]
     has_test = any(ASKED_TEST in some for some in given)
     named = any(rule.split_column and rule.split_column.asked for rule in rules if rule.source.split is None)

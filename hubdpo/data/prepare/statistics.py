@@ -22,7 +22,11 @@ Number = TypeVar("Number", bound=np.generic)
 
 
 def summary(keys: RowKeys, rows: Rows) -> dict[str, object]:
-    """Summarise a split: its pairs, prompts and turns, lengths in characters, and in tokens if these were counted."""
+    """Summarise a split: number of pairs and prompts, messages per prompt, lengths, histograms and length bias.
+
+    Lengths are in characters, and in tokens as well if a tokenizer counted. `chosen_is_longer` is the share of pairs
+    whose chosen answer has more characters. Histograms are {edges, counts}.
+    """
     messages = keys["messages"][rows]
     counts = np.bincount(messages)
     characters = {side: keys[f"{side}_characters"][rows] for side in COLUMNS}
@@ -44,6 +48,7 @@ def summary(keys: RowKeys, rows: Rows) -> dict[str, object]:
 
 
 def shared_prompts(keys: RowKeys, splits: dict[str, Rows]) -> int:
+    """Count prompts that are in more than one split."""
     distinct = [_distinct(keys["prompt"][rows]) for rows in splits.values()]
     together = np.concatenate(distinct)
     return len(together) - len(_distinct(together))

@@ -49,12 +49,16 @@ ANSWERS_IN = 5.0
 
 
 def cores() -> int:
+    """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
 def engine_for(name: str, num_proc: int | None, *, fewer: str = FEWER) -> Iterator[Engine]:
-    """Start the engine of `--engine`, and end its workers with the body. Raise ConfigError if it cannot start."""
+    """Start the engine of `--engine`, and end its workers with the body; `fewer` is the option for fewer of them.
+
+    Raise ConfigError if it cannot start, or if Ray is not installed.
+    """
     engine: Engine = RayEngine(num_proc) if name == "ray" else LocalEngine(num_proc or cores(), fewer)
     try:
         yield engine

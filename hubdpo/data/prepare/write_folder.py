@@ -26,7 +26,10 @@ def write_folder(
     shards: dict[str, list[ShardTask]],
     sections: tuple[Section, ...],
 ) -> PrepareManifest:
-    """Write the shards and all else; `sections` are those that people wrote into the card that is replaced."""
+    """Write the planned `shards` of each split and all else, and return the manifest with the entries of the files.
+
+    `sections` are those that people wrote into the card of the folder that is replaced.
+    """
     storage.make_folder(storage.join(space.new, "data"))
     tasks = [(split, task) for split, planned in shards.items() for task in planned]
     results = engine.map(write_shard, [task for _, task in tasks])

@@ -71,10 +71,12 @@ class Answer:
         return [token for start, stop in zip(edges[::2], edges[1::2], strict=True) for token in self.ids[start:stop]]
 
     def after(self, head: list[int]) -> Answer:
+        """Return the answer with ids before its own."""
         context = tuple((start + len(head), stop + len(head)) for start, stop in self.context)
         return replace(self, ids=head + self.ids, context=context)
 
     def cut(self, room: int) -> Answer:
+        """Return the first `room` ids."""
         context = tuple((start, min(stop, room)) for start, stop in self.context if start < room)
         return replace(self, ids=self.ids[:room], context=context)
 

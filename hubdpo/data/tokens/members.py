@@ -27,7 +27,10 @@ _TOOL = {
 
 
 def shown_form(message: Message) -> dict[str, Any]:
-    """Return a message as a template gets it, as in vLLM: with objects for arguments, which `tojson` would quote."""
+    """Return a message as a chat template gets it: arguments that are the JSON of an object become the object.
+
+    As in vLLM: templates write arguments with `tojson`, which would quote text once more.
+    """
     if EXTRA not in message:
         return dict(message)
     members = whole(message)

@@ -45,7 +45,10 @@ DROPPED = {
 
 
 def scored_places(row: Mapping[str, Any], side: str) -> list[int]:
-    """Return the positions in the sequence of the ids of one side that are scored, for a row of TokenRows."""
+    """Return the positions, from the beginning of the sequence, of the ids of `chosen` or `rejected` that are scored.
+
+    `row` is a row of `PairTokenizer.rows`, or one of TokenRows.
+    """
     first, context = len(row["prompt_ids"]), list(map(int, row.get(f"{side}_context", ())))
     edges = [0, *context, len(row[f"{side}_ids"])]
     return [
@@ -91,7 +94,12 @@ class PairTokenizer(Account):
         super().__init__(end_of_turn=self._encoder.end_of_turn)
 
     def rows(self, examples: Iterable[Mapping[str, Any]], first: int = 0) -> list[dict[str, Any]]:
-        """Return a Row of hubdpo.data.encoded.rows, of lists, for each row that is kept; `row` counts from `first`."""
+        """Return a row for the collator for each row of a dataset that is kept, in order.
+
+        A row has `prompt_ids`, `chosen_ids` and `rejected_ids`, and in `chosen_context` and `rejected_context` the
+        bounds (start, stop, start, ...) of the spans of an answer that are not scored. `row` is its number, counted
+        from `first`.
+        """
         pairs = (self.pair(example_of(row)) for row in examples)
         return [
             {

@@ -47,6 +47,7 @@ class Asking(NamedTuple):
 
 
 def asking(judge: Judge, text: str, facts: dict[str, Any]) -> Asking:
+    """Return a question with the key of its verdict: what it says, and whom it asks."""
     return Asking(fingerprint(["verdict", FRAME, judge.model, judge.served, judge.max_tokens, text]), text, facts)
 
 

@@ -47,7 +47,10 @@ class Pair(NamedTuple):
 
 
 def open_panel(config: JudgeOptions) -> Panel | None:
-    """Read the rubric and ask the judge a few words, before anything is loaded. None where no judge is asked for."""
+    """Read the rubric and ask the judge a few words, before anything is loaded. None where no judge is asked for.
+
+    Raise ConfigError or JudgeError.
+    """
     rubric = read_rubric(config.rubric)
     if config.judge is None or config.judge_model is None:
         return None

@@ -88,6 +88,7 @@ def may_propose(request: Request, repo: Repo) -> User:
 
 
 def known_user(request: Request, code: str | None = None) -> User:
+    """Return the user. Raise Refusal 401, with this code, for a request without a token."""
     if request.user is None:
         raise Refusal(401, UNAUTHORIZED, code)
     return request.user

@@ -35,6 +35,8 @@ NAME, REST = "([^/]*)", "(?:/(.*))?"
 
 
 class Routes:
+    """Parse request paths and call the part of the API that answers them."""
+
     def __init__(self, store: Store, endpoint: str, pages: Pages | None = None) -> None:
         self._store, self._pages = store, pages
         signer, xet_store = Signer(store.secret), XetStore(store)

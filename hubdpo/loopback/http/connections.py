@@ -170,6 +170,7 @@ class ConnectionServer(socketserver.ThreadingTCPServer):
                 self._room.notify_all()
 
     def wait_for_answers(self, seconds: float) -> None:
+        """Wait until no answer is being computed, at most some seconds."""
         with self._room:
             self._room.wait_for(lambda: not self.answering, seconds)
 

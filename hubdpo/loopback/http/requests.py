@@ -40,6 +40,7 @@ class Head:
 
 
 def read_head(stream: BufferedIOBase) -> Head:
+    """Read a request head. Raise Refusal if it is malformed or too large."""
     line = _line(stream, 414)
     match = REQUEST_LINE.fullmatch(line)
     if match is None:
@@ -132,6 +133,7 @@ class SentBody:
         self._check_size()
 
     def read(self, size: int) -> bytes:
+        """Return up to `size` bytes, b"" at the end."""
         try:
             return self._read(size)
         except TimeoutError:
@@ -217,6 +219,7 @@ class Fields:
         return self._typed(name, bool, "true or false", False)
 
     def count(self, name: str, default: int = 0) -> int:
+        """Return a whole number of zero or more."""
         value = self._typed(name, int, "a whole number", default)
         if isinstance(value, bool) or value < 0:
             raise Refusal(400, f"`{name}` must be a whole number")

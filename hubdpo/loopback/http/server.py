@@ -81,10 +81,12 @@ class LocalServer:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
+        """Serve in a background thread until `close`."""
         self._thread = threading.Thread(target=self.listener.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         self._thread.start()
 
     def serve_forever(self) -> None:
+        """Serve in this thread until interrupted."""
         self.listener.serve_forever(poll_interval=0.2)
 
     def close(self) -> None:

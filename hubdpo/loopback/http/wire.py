@@ -60,15 +60,18 @@ class Request:
 
     @property
     def reader(self) -> str:
+        """The name of the user, "" for an anonymous request."""
         return self.user.name if self.user else ""
 
     def parameter(self, name: str, default: str = "") -> str:
         return parse_qs(self.query).get(name, [default])[0]
 
     def parameters(self, name: str) -> list[str]:
+        """Return the values of a query parameter that may be repeated."""
         return parse_qs(self.query).get(name, [])
 
     def count(self, name: str, default: int) -> int:
+        """Return a query parameter as a whole number. Raise Refusal 400 for any other text."""
         text = self.parameter(name) or str(default)
         if not re.fullmatch("[0-9]{1,18}", text):
             raise Refusal(400, f"`{name}` must be a whole number")
@@ -106,6 +109,7 @@ class Answer:
         return self.length if self.source else len(self.content)
 
     def parts(self, size: int) -> Iterator[bytes]:
+        """Yield the body in parts of at most `size` bytes."""
         left = self.size
         for part in self.source(self.start) if self.source else [self.content]:
             for start in range(0, min(len(part), left), size):
@@ -201,6 +205,7 @@ def _names(tags: str, etag: str) -> bool:
 
 
 def file_answer(request: Request, path: Path, headers: dict[str, str]) -> Answer:
+    """Return a file, or the requested range of it. Raise Refusal 416 past the end."""
     source = functools.partial(_read_from, path)
     return ranged(request, Answer(200, headers, source=source, length=path.stat().st_size))
 

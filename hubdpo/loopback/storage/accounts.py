@@ -56,6 +56,7 @@ class Accounts:
         return frozenset(org for (org,) in self._tables.query("SELECT org FROM member WHERE user = ?", user))
 
     def is_known(self, user: str) -> bool:
+        """Return whether the user has a token that is not revoked."""
         return bool(self._tables.query("SELECT 1 FROM token WHERE user = ? AND revoked IS NULL", user))
 
     def users(self) -> list[str]:
@@ -63,6 +64,7 @@ class Accounts:
         return [user for (user,) in rows]
 
     def orgs(self) -> dict[str, list[str]]:
+        """Return the members of each organisation."""
         found: dict[str, list[str]] = {}
         for org, user in self._tables.query("SELECT org, user FROM member ORDER BY org, user"):
             found.setdefault(org, []).append(user)

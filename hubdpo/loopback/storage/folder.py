@@ -133,10 +133,12 @@ def bytes_below(folder: Path) -> int:
 
 
 def read_document(path: Path) -> list[JSON]:
+    """Return the entries of a JSON file, [] if it does not exist."""
     entries: list[JSON] = json.loads(path.read_bytes()) if path.exists() else []
     return entries
 
 
 def write_document(path: Path, entries: list[JSON]) -> None:
+    """Replace a JSON file atomically."""
     with written_whole(path) as stream:
         stream.write(json.dumps(entries).encode())

@@ -188,6 +188,7 @@ class Store:
         return GitRepo(str(self.git_folder(repo)))
 
     def head(self, repo: Repo) -> str:
+        """Return the commit of the main branch."""
         try:
             sha = (self.git_folder(repo) / "refs" / "heads" / "main").read_text().strip()
         except FileNotFoundError:  # git packed it

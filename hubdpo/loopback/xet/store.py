@@ -40,6 +40,7 @@ class XetStore:
         return self._folder / xorb[:2] / xorb
 
     def chunks(self, xorb: str) -> list[Chunk] | None:
+        """Return the chunks of a stored xorb, or None."""
         rows = self._store.query("SELECT chunks FROM xorb WHERE hash = ?", xorb)
         return xorbs.stored_chunks(rows[0][0]) if rows else None
 

@@ -91,6 +91,7 @@ def store_chunks(chunks: list[Chunk]) -> bytes:
 
 
 def stored_chunks(blob: bytes) -> list[Chunk]:
+    """Read the format of `store_chunks`."""
     chunks: list[Chunk] = []
     for stop, size, digest in STORED.iter_unpack(blob):
         chunks.append(Chunk(chunks[-1].stop if chunks else 0, stop, size, digest))
@@ -103,7 +104,7 @@ def to_hex(digest: bytes) -> str:
 
 
 def from_hex(text: str) -> bytes:
-    """Parse the format of `to_hex`."""
+    """Parse the format of `to_hex`. Raise ValueError for any other text."""
     return struct.pack("<4Q", *(int(text[start : start + 16], 16) for start in range(0, 64, 16)))
 
 
@@ -136,6 +137,7 @@ def range_hash(hashes: Sequence[bytes]) -> bytes:
 
 
 def keyed(digest: bytes, key: bytes) -> bytes:
+    """Return the keyed BLAKE3 hash of a chunk hash."""
     return blake3(digest, key=key).digest()
 
 

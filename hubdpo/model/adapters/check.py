@@ -83,6 +83,7 @@ class CheckedAdapter:
 
     @property
     def modules(self) -> list[str]:
+        """The names of the modules that the weights are for."""
         return sorted({name.partition(".lora_")[0].removeprefix("base_model.model.") for name in self.shapes})
 
     @property
@@ -128,13 +129,20 @@ class CheckedAdapter:
 
     @property
     def is_built_in_full(self) -> bool:
-        """Whether PEFT needs memory for all that the config asks for: it decomposes the base or copies layers of it."""
+        """Whether PEFT needs memory for all that the config asks for before it reads the weights.
+
+        It decomposes the base for some adapters, and it cannot copy layers of the base without their memory.
+        """
         from_base = str(self.config.get("init_lora_weights")).lower().startswith(FROM_THE_BASE)
         return from_base or bool(self.config.get("layer_replication"))
 
 
 def check_adapter_files(folder: Path) -> CheckedAdapter:
-    """Check an adapter's config against the header of its weights; ArtefactError for all but LoRA in safetensors."""
+    """Read the config and the weights' header of an adapter, and check one against the other.
+
+    Raise ArtefactError, naming the field, its value and the limit; for an adapter that is not LoRA; for weights that
+    are not safetensors.
+    """
     name = called(folder)
     if not (folder / ADAPTER_WEIGHTS).is_file():
         raise ArtefactError(
@@ -159,7 +167,11 @@ def check_adapter_files(folder: Path) -> CheckedAdapter:
 
 
 def check_on_base(adapter: CheckedAdapter, base_modules: Sequence[str]) -> None:
-    """Check an adapter against its base's modules; ArtefactError when PEFT would take too long or too much memory."""
+    """Check an adapter against the names of its base's modules.
+
+    Raise ArtefactError when matching its patterns takes longer than the time that `check_adapter_files` left, or when
+    PEFT would copy modules of which the weights hold nothing.
+    """
     with _errors_name(called(adapter.folder)):
         _try_patterns(adapter.config, base_modules)
         saved = "\n".join(f".{name}" for name in adapter.shapes if not _LEARNED.search(name))
@@ -234,7 +246,10 @@ def _check_ranks(adapter: CheckedAdapter) -> None:
 
 
 def _check_each_module(adapter: CheckedAdapter) -> None:
-    """Compare ranks and DoRA with the weights of each module: PEFT does once the base is loaded, or not at all."""
+    """Compare ranks and DoRA of the config with the weights of each module, after its patterns have been tried.
+
+    PEFT finds another rank only once the base is loaded, and leaves magnitudes out without a word.
+    """
     config = adapter.config
     rank, pattern, has_dora = adapter.rank, adapter.rank_pattern, bool(config.get("use_dora"))
     with_magnitude = {name.partition(".lora_")[0] for name in adapter.shapes if ".lora_magnitude_vector" in name}

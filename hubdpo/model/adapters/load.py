@@ -82,7 +82,11 @@ def load_adapter(
 def load_on_base(
     folder: Path, base: Path, *, device: str, load_in_4bit: bool, device_map: object = None
 ) -> tuple[PeftModel, PreTrainedTokenizerBase]:
-    """Load the adapter of one folder on the base of another, as trained; return model (in evaluation) and tokenizer."""
+    """Load the adapter of one folder on the base of another; return the model, in evaluation mode, and the tokenizer.
+
+    For an adapter that hubdpo trained, the base is in the type of the training, the chat template has its defaults, and
+    generation stops where the adapter's answers end.
+    """
     run = _run_of(folder)
     dtype, template_kwargs = (run.dtype, run.template_kwargs) if run is not None else ("auto", None)
     model = load_base(base, device=device, load_in_4bit=load_in_4bit, dtype=dtype, device_map=device_map)
@@ -123,7 +127,10 @@ def attach_another(model: PeftModel, folder: Path, name: str) -> None:
 
 
 def restore_bits(model: PeftModel, file: Path, name: str = POLICY) -> None:
-    """Give an adapter the bits of its file: on a base in 16 bits PEFT rounds it to these, even if it is float32."""
+    """Give an adapter the bits of its file: on a base in 16 bits PEFT rounds it to these, though it is float32 after.
+
+    The tensors of a state dict share their memory with the model.
+    """
     from peft import get_peft_model_state_dict
     from safetensors.torch import load_file
 
@@ -135,6 +142,7 @@ def restore_bits(model: PeftModel, file: Path, name: str = POLICY) -> None:
 
 
 def answer(loaded: LoadedAdapter, prompt: str, *, max_new_tokens: int = 64) -> str:
+    """Return the greedy answer to one user message."""
     chat = [{"role": "user", "content": prompt}]
     return answer_chat(loaded.model, loaded.tokenizer, chat, max_new_tokens=max_new_tokens)
 
@@ -144,6 +152,7 @@ def _run_of(folder: Path) -> RunManifest | None:
 
 
 def _base_named_by(adapter: CheckedAdapter, repo: str | Path) -> BaseRef:
+    """Read the base from adapter_config.json. Raise ArtefactError when it is not a repo on the Hub."""
     if (named := adapter.named_base(is_local=False)) is None:
         raise ArtefactError(
             f"`{repo}` names the base {adapter.base_in_words}, which is not a repo on the Hub",

@@ -34,7 +34,10 @@ def add_reference(model: PeftModel, folder: Path) -> None:
 
 
 def load_weights(model: PeftModel, folder: Path, name: str) -> None:
-    """Replace the weights of an adapter, which keep their type, by those of a folder; ArtefactError for others."""
+    """Replace the weights of an adapter in a model, which keep their type, by those of a folder.
+
+    Raise ArtefactError when the folder lacks one, or has one for which the model has no place.
+    """
     was_training = model.training
     with one_line_errors(folder, "the adapter", ArtefactError), without_chatter():
         result = model.load_adapter(str(folder), name, is_trainable=name == POLICY, torch_device=str(model.device))

@@ -81,7 +81,10 @@ class StartAdapter:
         return named if named is not None and not Path(named[0]).is_dir() else None
 
     def settle(self, config: TrainConfig) -> TrainConfig:
-        """Return the config with what the adapter settles; ConfigError for an option that says otherwise."""
+        """Return the config with the adapter's rank, alpha, layers and kind of LoRA.
+
+        Raise ConfigError for an option that says otherwise.
+        """
         own = {**self.adapter.options, "init_lora_weights": "default"}
         for name in sorted(FROM_ADAPTER & config.model_fields_set):
             given, has = getattr(config, name), own[name]
@@ -95,7 +98,11 @@ class StartAdapter:
 
 
 def find_start(name: str) -> StartAdapter:
-    """Find an adapter, `USER/NAME[@REVISION]` or a folder, pin it to its content, and check that it is plain LoRA."""
+    """Find an adapter, `USER/NAME[@REVISION]` or a folder, pin it to its content, and check that it is plain LoRA.
+
+    Raise ArtefactError for anything from which training cannot go on, ConfigError for a name that is neither, HubError
+    when the Hub does not have it.
+    """
     files = open_snapshot(name, repo_type="model", wanted=ADAPTERS)
     if ADAPTER_CONFIG not in files.files:
         raise _no_adapter(name, files)
@@ -132,6 +139,7 @@ def no_adapter_but_inside(name: str, files: Snapshot, use: str, otherwise: str) 
 
 
 def _check_plain(name: str, adapter: CheckedAdapter) -> None:
+    """Raise ArtefactError for an adapter that is more than LoRA matrices on layers, and warn of keys it leaves out."""
     if problem := _problem(adapter):
         raise ArtefactError(f"training cannot start from `{name}`: {problem}", hint=MERGE)
     if unknown := sorted(key for key in adapter.config.keys() - {*KEPT, *REFUSED, *SILENT} if adapter.config[key]):

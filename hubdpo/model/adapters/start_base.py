@@ -25,7 +25,10 @@ THE_BASE = "give the base that the adapter was trained on, or leave `--model-nam
 
 
 def with_start(config: TrainConfig) -> tuple[TrainConfig, StartAdapter | None]:
-    """Return the config with what an adapter settles, pinned to its commit, and with its base where none is given."""
+    """Return the config with what an adapter settles, pinned to its commit, and with its base where none is given.
+
+    Raise what `find_start` and `StartAdapter.settle` raise; ConfigError for another base than the adapter names.
+    """
     if config.adapter is None:
         return config, None
     start = find_start(config.adapter)
@@ -56,12 +59,16 @@ def _label(start: StartAdapter) -> str:
 
 
 def check_fit(start: StartAdapter, config: TrainConfig, base: Snapshot) -> None:
-    """Raise ConfigError where an adapter's shapes do not fit a base, and warn of other tokens and chat templates."""
+    """Compare an adapter with the files of a base: shapes, tokens and chat template.
+
+    Raise ConfigError where the shapes do not fit, and warn of other tokens.
+    """
     check_shapes(start.ref.name, start.adapter.shapes, base.name, weight_shapes(base), hint=THE_BASE)
     say_other_tokens(start, config, base)
 
 
 def _base_of(start: StartAdapter) -> dict[str, str | None]:
+    """Return the options that name an adapter's base. Raise ConfigError when it is neither on the Hub nor here."""
     if start.base is not None:
         return dict(zip(("model_name_or_path", "model_revision"), start.base, strict=True))
     if start.ref.repo_id is None:  # an adapter of the Hub could name any folder of this machine

@@ -95,7 +95,10 @@ def _check_tokenizer(base: Snapshot, *, needs_template: bool) -> None:
 
 
 def weight_shapes(base: Snapshot) -> Shapes:
-    """Return the shapes, by name, of all tensors that transformers would load; UnsupportedBase for broken weights."""
+    """Return the shapes, by name, of all tensors that transformers would load.
+
+    Raise UnsupportedBase for weights that are missing or broken, or in any form but safetensors.
+    """
     if WEIGHTS in base.files:
         return _shapes_in(base, WEIGHTS)
     if INDEX not in base.files:

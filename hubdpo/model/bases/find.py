@@ -72,7 +72,11 @@ def copy_base_files(
 def find_base(
     name_or_path: str, revision: str | None = None, *, load_in_4bit: bool | None = None, needs_template: bool = True
 ) -> Base:
-    """Find a base, a folder or `USER/NAME[@REVISION]`, check it and pin it to a commit; weights are not loaded."""
+    """Find a base, a folder or `USER/NAME[@REVISION]`, check it and pin it to a commit, without loading its weights.
+
+    Raise UnsupportedBase when it cannot be trained on (`check_base` says why), ConfigError when the name is neither a
+    folder nor a Hub id, HubError when the Hub does not have it.
+    """
     if Path(name_or_path).is_dir():
         files = FolderSnapshot(name_or_path)
         check_not_an_adapter(files.folder, name_or_path)
@@ -92,7 +96,10 @@ def find_base(
 def base_folder(
     base: BaseRef, run_folder: Path | None = None, *, hint: str = "put it back where it was in training"
 ) -> Path:
-    """Return the folder with the base of a run, where `run_folder` remembers it, else from the Hub."""
+    """Return the folder with the base of a run: on this machine, where `run_folder` remembers it, else from the Hub.
+
+    Raise ConfigError, with `hint`, when the base was a folder that is gone; HubError when the Hub does not have it.
+    """
     local = remembered_folder(run_folder, "model_name_or_path") if run_folder is not None else None
     if local is not None:
         return local
@@ -133,7 +140,11 @@ def check_base_options(config: TrainConfig, base: Base) -> None:
 
 
 def look_at_base(config: TrainConfig, fits: Callable[[Snapshot], None] | None = None) -> TrainConfig:
-    """Check a base without its weights, and that an adapter `fits` it; return the config with the base's commit."""
+    """Check a base, and what depends on it, within seconds; return the config with the base's commit.
+
+    No weights are downloaded. `fits` compares the base's files with an adapter. Raise what `find_base`,
+    `check_base_options` and it raise.
+    """
     name = config.model_name_or_path
     files: Snapshot
     if Path(name).is_dir():
@@ -170,13 +181,17 @@ def _open(name: str, revision: str | None) -> Snapshot:
 
 
 def _downloaded(repo: Snapshot, patterns: list[str], needed: list[str]) -> FolderSnapshot:
+    """Download files of a repo and return them under the repo's name. Raise UnsupportedBase for an adapter."""
     folder = repo.fetch(patterns, needed=needed)
     check_not_an_adapter(folder, repo.name)
     return FolderSnapshot(folder, name=repo.name, commit=repo.commit)
 
 
 def check_targets(targets: list[str], base: BaseFacts) -> None:
-    """Raise ConfigError for a module that the base lacks, or on which an adapter would never be trained or merged."""
+    """Raise ConfigError for a module that the base lacks, or on which an adapter would never be trained or merged.
+
+    PEFT matches a name with the whole name of a layer, or with its end after a dot.
+    """
     if targets == [ALL_LINEAR]:
         return
     for name in targets:

@@ -89,10 +89,12 @@ def read_causal_lm(
 
 
 def _check_fits(folder: Path) -> str:
-    """Return the attention to load a model with: sdpa, or `eager` where its class cannot use that.
+    """Return the attention that the model is to be loaded with: sdpa, or `eager` where its class cannot use that.
 
-    Raise UnsupportedBase when config.json asks for more than the weights hold: transformers builds as many layers as it
-    says, and fills what they lack, or have in another shape, with random numbers.
+    Raise UnsupportedBase when config.json asks for more than the weights hold.
+
+    transformers builds as many layers as config.json says. Tensors that the weights lack, or have in another shape, it
+    fills with random numbers in full size.
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -126,7 +128,10 @@ def _check_layers(config: JsonObject, stored: Shapes) -> None:
 
 
 def _check_shapes(wanted: Shapes, stored: Shapes, *, packed: bool) -> None:
-    """Raise ValueError when a model would have other shapes than its weights, if not packed, or far more values."""
+    """Raise ValueError when a model as it would be built has other shapes than its weights, or far more values.
+
+    Weights that are `packed` into few bits have other shapes than the layers that they become.
+    """
     for name, shape in wanted.items():
         if not packed and stored.get(name, shape) != shape:
             raise ValueError(f"{CONFIG} asks for `{name}` of {_by(shape)}, and its weights hold {_by(stored[name])}")
@@ -140,6 +145,7 @@ def _by(shape: tuple[int, ...]) -> str:
 
 
 def _check_generation(folder: Path) -> None:
+    """Raise UnsupportedBase for a generation_config.json that transformers does not accept."""
     from transformers import GenerationConfig
 
     if not (folder / GENERATION_CONFIG).is_file():

@@ -41,7 +41,9 @@ def read_tokenizer(
     folder: Path, template_kwargs: Mapping[str, object] | None = None, *, template: str | None = None,
     error: type[HubdpoError] = UnsupportedBase,
 ) -> PreTrainedTokenizerBase:  # fmt: skip
-    """Return the tokenizer of a folder, with `template_kwargs` as defaults of its chat template, or of `template`.
+    """Return the tokenizer of a folder, with `template_kwargs` as the defaults of its chat template.
+
+    `template` is a value of `--chat-template`, in place of the folder's own.
 
     Raise `error` when the files make no tokenizer, ask to run code, or have a chat template beyond a limit; ConfigError
     for a default that the template does not read.

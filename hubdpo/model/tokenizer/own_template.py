@@ -51,7 +51,10 @@ def place_of_own(folder: Path) -> str:
 
 
 def remarks_on(tokenizer: PreTrainedTokenizerBase, end_of_turn: object) -> list[str]:
-    """Return what a run should know of a chat template; `end_of_turn` is None where no token ends an answer."""
+    """Return a sentence for each thing about a chat template that a run should know.
+
+    `end_of_turn` is what ends an answer, None where no token does.
+    """
     template, remarks = "\n".join(templates_of(tokenizer).values()), []
     if tags := sorted(set(_TAG.findall(template)) - tokenizer.get_added_vocab().keys()):
         some = ", ".join(f"`{tag}`" for tag in tags)

@@ -111,6 +111,7 @@ def check_files(snapshot: Snapshot, bundle: Bundle) -> list[str]:
 
 
 def deleting(repo_id: str, name: str, repo_type: RepoType) -> str:
+    """Return the command that deletes a file of a repo."""
     return f"hf repos delete-files {repo_id} {shlex.quote(name)}{type_option(repo_type)}"
 
 

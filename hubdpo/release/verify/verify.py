@@ -44,6 +44,8 @@ class Verified(Release):
 
 @dataclass(frozen=True)
 class Findings:
+    """What the verification of a commit found."""
+
     bundle: Bundle
     probes: ProbeResult | None = None
     base: BaseState | None = None

@@ -63,6 +63,7 @@ class Selection(TrainerCallback):
         self._config = config
 
     def stopped(self, state: TrainerState) -> bool:
+        """Tell whether the last evaluation used up the patience."""
         patience, threshold = self._config.early_stopping_patience, self._config.early_stopping_threshold
         metric = self._config.metric_for_best_model
         return patience is not None and without_improvement(state.log_history, metric, threshold) >= patience

@@ -110,6 +110,7 @@ def _way_on(earlier: RunManifest, config: TrainConfig, *, is_finished: bool) -> 
 
 
 def _check_writable(folder: Path) -> None:
+    """Raise ConfigError when the folder cannot be made or written to, before the model is loaded."""
     place = existing(folder)
     if not place.is_dir():
         raise ConfigError(f"`{place}` is a file, not a folder", hint="give another `--output-dir`")

@@ -47,7 +47,10 @@ def gather_adapter(model: PeftModel) -> dict[str, torch.Tensor]:
 def save_adapter(model: PeftModel, weights: dict[str, torch.Tensor], base: Base, folder: Path,
     template: str | None = None,
 ) -> None:  # fmt: skip
-    """Write the adapter, its canonical config, and the base's tokenizer, with another chat template, and licence."""
+    """Write the adapter, its canonical config, and the tokenizer and licence files of the base.
+
+    `template` is the source of a chat template in place of the base's own.
+    """
     with TemporaryDirectory(dir=folder, prefix=SCRATCH) as scratch:
         # with `save_embedding_layers` left at its default PEFT asks the Hub whether the vocabulary was resized
         model.save_pretrained(scratch, state_dict=weights, safe_serialization=True, save_embedding_layers=False)

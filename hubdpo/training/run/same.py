@@ -30,6 +30,7 @@ def whole_options(config: Options) -> Options:
 
 
 def options_of_weights(config: TrainConfig) -> set[str]:
+    """Return the options that this run's weights depend on."""
     names = {*TrainConfig.names(Role.WEIGHTS), "pairs per step"}
     if WHOLE_BATCH_LOSSES & set(config.loss_type):
         names.add("per_device_train_batch_size")

@@ -53,6 +53,7 @@ class StepLines(TrainerCallback):
 
 
 def step_line(logs: Mapping[str, float], state: TrainerState, *, seconds_a_step: float) -> str:
+    """Return the line of a log: the step, TRL's metrics, and the time that is left."""
     prefix = _prefix(logs) or ""
     name = prefix[len("eval_") : -1] or ("held-out" if prefix else "step")
     values = [form.format(logs[prefix + key]) for key, form in SHOWN.items() if prefix + key in logs]
@@ -69,7 +70,10 @@ def _prefix(logs: Mapping[str, float]) -> str | None:
 
 
 class StopAtStep(TrainerCallback):
-    """End the run with a checkpoint of the step, or evaluation, under way, once a signal or its launcher asks it to."""
+    """Once the run is asked to stop, end it with a checkpoint of the step, or evaluation, under way.
+
+    A signal asks this process; a process that was launched is asked by its launcher.
+    """
 
     def __init__(self) -> None:
         self.stops = False

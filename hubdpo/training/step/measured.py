@@ -62,11 +62,15 @@ class MeasuredDPOTrainer(ShardedDPOTrainer):
         return int(self.model.num_parameters(exclude_embeddings=True))
 
     def note_loss(self, loss: torch.Tensor, rows: list[int]) -> None:
+        """Keep the loss of a pass for the next check."""
         split = "train" if self.model.training else "test"
         self._losses.append(PassLoss(loss.detach(), rows, split, self.state.global_step + 1))
 
     def check_losses(self) -> None:
-        """Raise TrainingError if a loss since the last check is not finite, before it is logged or saved."""
+        """Raise TrainingError if a loss since the last check is not finite.
+
+        Nothing is saved or logged before the losses up to then are checked.
+        """
         waiting, self._losses = self._losses, []
         if not waiting:
             return
@@ -111,7 +115,10 @@ class MeasuredDPOTrainer(ShardedDPOTrainer):
 
     @contextlib.contextmanager
     def measured(self, mode: str, step: Step, tally: Tally, counts: Counts, divided_by: int = 1) -> Iterator[None]:
-        """Weigh the pass of the body by its part of the step, and put what TRL measures, unread, into a tally."""
+        """Weigh the pass of the body by its part of the step, and put what TRL measures into a tally.
+
+        None of it is read, and none is yet among the metrics that TRL logs.
+        """
         weights, logged, tokens = [*self.loss_weights], self._metrics[mode], self._total_train_tokens
         auxiliary = self.router_aux_loss_coef
         *self.loss_weights, self.router_aux_loss_coef = step.loss_weights(

@@ -99,8 +99,9 @@ def reference_identity(
 def answer_keys(rows: TokenRows, side: str, *, with_length: bool = False) -> Keys:
     """Return a hash `[pairs]` of everything in a row that an answer's log-prob depends on.
 
-    It has 64 bits: among two million answers, two have the same with a probability of 1e-7. `with_length` is for
-    LD-DPO (`ld_alpha`), which weighs tokens by the length of the shorter answer of their pair.
+    It has 64 bits: among two million answers, two have the same with a probability of 1e-7.
+
+    `with_length` is for LD-DPO (`ld_alpha`), which weighs tokens by the length of the shorter answer of their pair.
     """
     keys = keys_of(rows, "prompt_ids")
     for name in (f"{side}_ids", f"{side}_context"):

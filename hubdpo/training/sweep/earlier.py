@@ -23,7 +23,11 @@ SEVERAL_IN_A_PROCESS = ("tensorboard", "trackio")
 
 
 def find_earlier_sweep(config: SweepConfig) -> SweepManifest | None:
-    """Return the sweep to resume, None when a new one starts. Raise ConfigError for a folder that fits neither."""
+    """Return the sweep to resume, None when a new one starts.
+
+    Raise ConfigError when a sweep is there and `--resume` is not given, when there is none to resume, or when the
+    folder holds other files.
+    """
     folder, option = config.output_dir, "extend" if config.extend else "resume"
     if is_sweep(folder):
         if not config.resumes:

@@ -36,6 +36,8 @@ class Known:
 
 
 class Index:
+    """Facts of all splits of a table."""
+
     def __init__(self, table: Table) -> None:
         self._table = table
         self.splits = {
@@ -66,6 +68,7 @@ class Index:
         self.totals[searched] = total
 
     def share(self) -> float:
+        """Return the share of the row groups that are known."""
         groups = sum(len(known.flags) for known in self.splits.values())
         return sum(known.groups for known in self.splits.values()) / max(groups, 1)
 

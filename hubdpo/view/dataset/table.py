@@ -81,6 +81,7 @@ class Table:
         return names
 
     def groups(self, split: str) -> list[Group]:
+        """Return the row groups of a split, in order."""
         if split not in self._groups:
             found, start = [], 0
             for file in self.files[split]:

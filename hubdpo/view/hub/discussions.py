@@ -17,6 +17,7 @@ STATES, TYPES = ("open", "closed"), ("pull_request", "discussion")
 
 
 def discussions(asked: Asked, thing: Thing) -> Page:
+    """Return the list, or the discussion whose number follows."""
     assert isinstance(thing, Hosted)
     match asked.rest[1:]:
         case ():

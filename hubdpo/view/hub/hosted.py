@@ -112,7 +112,10 @@ def account_of(user: User | None) -> str:
 
 @dataclass(kw_only=True)
 class Hosted(Thing):
-    """A repo at a revision, for one visitor; `user` is None for a visitor without a token."""
+    """A repo at a revision, for one visitor; `user` is None for a visitor without a token.
+
+    `shelved` is the same commit for all visitors, who may read it alike.
+    """
 
     shelf: Shelf
     hub: Reading
@@ -150,6 +153,7 @@ class Hosted(Thing):
 
 
 def refs(thing: Hosted) -> dict[str, list[str]]:
+    """Return the names of branches and tags, for the choice of a revision."""
     found = thing.get("refs").value
     groups = {name: [str(ref["name"]) for ref in found.get(name, ())] for name in ("branches", "tags")}
     return {name: names for name, names in groups.items() if names}

@@ -24,6 +24,7 @@ class Section(NamedTuple):
 
 
 def front(asked: Asked, hub: Reading, user: User | None) -> Page:
+    """Return the repos of all kinds, the first of each, and collections."""
     sections = [_section(asked, hub, user, kinds, FIRST) for kinds in KINDS]
     collected = [] if asked.text("search") else hub.get(user, "collections").value
     return _page(asked, "Hub", sections, collected)

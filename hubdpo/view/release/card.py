@@ -49,6 +49,7 @@ def card(asked: Asked, thing: Thing) -> Page:
 
 
 def tags(about: dict[str, Any]) -> list[Tag]:
+    """Return the tags of front matter, each value once."""
     found: dict[str, Tag] = {}
     for name, kind in TAGGED.items():
         value = about.get(name)

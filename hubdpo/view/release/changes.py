@@ -66,6 +66,7 @@ def changes_between(old: Snapshot | None, new: Snapshot) -> Changes:
 
 
 def lines_of_diff(text: str) -> list[Line]:
+    """Sort the lines of a unified diff by what they say."""
     kinds = {"+": "added", "-": "removed", "@": "place"}
     return [
         Line("place" if line.startswith(("+++ ", "--- ")) else kinds.get(line[:1], ""), shortened(line, LONGEST))

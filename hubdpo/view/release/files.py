@@ -112,6 +112,7 @@ def download(asked: Asked, thing: Thing) -> Answer:
 
 
 def crumbs_of(asked: Asked, thing: Thing, path: str) -> list[tuple[str, str]]:
+    """Return the folders above a path, and itself, with their addresses."""
     parts = path.split("/") if path else []
     top = ("files", asked.link("tree", revision_of(thing)))
     return [

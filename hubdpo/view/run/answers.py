@@ -31,6 +31,8 @@ ONLY: Mapping[str, tuple[str, Callable[[Answered], bool]]] = {
 
 
 class Fixed(NamedTuple):
+    """Both answers to a prompt that is text."""
+
     prompt: str
     base: list[Piece]
     adapter: list[Piece]

@@ -84,6 +84,7 @@ class Log:
         return True
 
     def line(self, number: int) -> dict[str, float]:
+        """Return the numbers of a line by name."""
         return {name: value for name in self._columns if (value := self.value(name, number)) is not None}
 
     def value(self, name: str, number: int) -> float | None:
@@ -92,6 +93,7 @@ class Log:
         return values[at] if at < len(lines) and lines[at] == number else None
 
     def lines_with(self, name: str) -> array[int]:
+        """Return the numbers of the lines that have a metric, in order."""
         return self._columns[name][0] if name in self._columns else array("q")
 
     def series(self, name: str) -> Series:
@@ -119,6 +121,7 @@ class Log:
 
     @property
     def step(self) -> int:
+        """The last step that was logged."""
         return int(max(self._columns[STEP][1], default=0)) if STEP in self._columns else 0
 
     def last(self, name: str) -> float | None:

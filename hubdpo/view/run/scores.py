@@ -90,6 +90,7 @@ class Scores:
         return places
 
     def at(self, place: int, measure: str) -> list[Scored]:
+        """Return what each model gives the pair at a place."""
         tokens = [int(self.columns[name][place]) for name in COUNTS[1:]]
         scored = []
         for model in self.models:

@@ -112,6 +112,7 @@ class Collections:
         return as_json(self._visible(request, entry))
 
     def update_item(self, request: Request, owner: str, name: str, item_id: str) -> None:
+        """Change the note of an item, or its place."""
         fields = sent_fields(request)
         with self._changing(request, owner, name) as (_, entry):
             item = _item(entry, item_id)

@@ -113,6 +113,7 @@ class Files:
         return entry
 
     def put(self, request: Request, kind: str, repo_id: str, oid: str, size: str) -> Answer:
+        """Store a large file sent to a signed URL."""
         signed = self._signer.check(request, "put", oid, size)
         if (signed.kind, signed.repo_id) != (kind, repo_id):
             raise Refusal(403, "the URL is signed for another repo")

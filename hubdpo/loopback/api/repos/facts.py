@@ -37,6 +37,8 @@ class Facts:
 
 
 class Describer:
+    """Describe repos in the terms of the API."""
+
     def __init__(self, store: Store) -> None:
         self._store = store
         self._cache: dict[tuple[str, str], Facts] = {}
@@ -52,6 +54,7 @@ class Describer:
         return None
 
     def at(self, git: GitRepo, repo: Repo, sha: str) -> Facts:
+        """Return the facts of a commit."""
         if known := self._cache.get((repo.kind, sha)):
             return known
         commit = git.object_store[sha.encode()]
@@ -84,6 +87,7 @@ class Describer:
 
 
 def tags_of(kind: str, card: JSON) -> list[str]:
+    """Return the tags by which lists are filtered: those of the card and, as on huggingface.co, of its other fields."""
     fields = TAGGED.get(kind, TAGGED_ELSE).items()
     return list(dict.fromkeys(prefix + value for field, prefix in fields for value in texts(card, field)))
 

@@ -18,6 +18,7 @@ class Namespaces:
         return self._repositories(known_user(request).name)
 
     def repositories(self, request: Request, org: str) -> Answer:
+        """Return the repos of an organisation with their sizes, for its members."""
         user, name = known_user(request), self._org(org)
         if name not in user.orgs:
             raise Refusal(403, f"only members of {name} see what its repos take")
