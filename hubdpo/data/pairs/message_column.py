@@ -50,7 +50,7 @@ class MessageColumn:
 
     @classmethod
     def of(cls, conversations: Sequence[Sequence[Message]]) -> MessageColumn:
-        """Build a column from its arrays; without `counts` each row is one message."""
+        """Build a column whose rows are conversations."""
         flat = list(chain.from_iterable(conversations))  # length messages
         return cls(
             [message["content"] for message in flat],
