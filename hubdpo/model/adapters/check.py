@@ -169,8 +169,8 @@ def check_adapter_files(folder: Path) -> CheckedAdapter:
 def check_on_base(adapter: CheckedAdapter, base_modules: Sequence[str]) -> None:
     """Check an adapter against the names of its base's modules.
 
-    Raise ArtefactError when matching its patterns takes longer than the time that `check_adapter_files` left, or when
-    PEFT would copy modules of which the weights hold nothing.
+    Raise ArtefactError when matching its patterns takes too long, or when PEFT would copy modules of which the weights
+    hold nothing.
     """
     with _errors_name(called(adapter.folder)):
         _try_patterns(adapter.config, base_modules)
