@@ -161,7 +161,8 @@ def test_of_an_adapter_only_what_loading_reads_is_fetched(
 
     adapter_on_hub(run_dir, tmp_path, repo_id, edit=edit)
     fetched: list[Path] = []
-    monkeypatch.setattr(load, "check_adapter_files", fetched.append)
+    check = load.check_adapter_files
+    monkeypatch.setattr(load, "check_adapter_files", lambda folder: fetched.append(folder) or check(folder))
     monkeypatch.setattr(load, "load_on_base", lambda folder, base, **options: (None, None))
     load.load_adapter(repo_id)
     (folder,) = fetched
