@@ -98,6 +98,7 @@ def decide(
     split_keys = keys["prompt"] if near is None else _near_prompts(keys, near[:, 0])
     asked = np.zeros(len(keys), np.uint8) if asked is None else asked
     fixed = asked == ASKED_TEST
+    # each rule sees what those before it have left, and a pair is counted under the first that drops it
     if fixed.any() and config.on_leak != "keep":
         verdict[~fixed & np.isin(split_keys, split_keys[fixed])] = IN_TEST
     for rows in _equal_candidates(keys["low"]):
@@ -105,9 +106,11 @@ def decide(
         _drop_repeats(keys[open_rows], open_rows, ~fixed[open_rows], verdict, config)
     if near is not None:
         _drop_near_pairs(near[:, 1], verdict, fixed)
+    # after the repeats: `auto` is the length of distinct pairs
     limit = _max_length(keys, verdict, config)
     if limit is not None and config.over_length != "keep":
         verdict[(verdict == UNDECIDED) & (total_tokens(keys) > limit)] = OVER_LENGTH
+    # last, so that `max_rows` counts pairs that would be written
     for number, source in enumerate(sources.sources if sources else ()):
         if sources and source.max_rows is not None:
             rows = np.flatnonzero((verdict == UNDECIDED) & (sources.numbers == number))
@@ -129,6 +132,7 @@ def _test_rows(split_keys: Hashes, asked: Asked, shares: Shares | None, config: 
     prompts = split_keys[drawn]
     share = shares[drawn] if shares is not None else TEST_SIZE if config.test_size is None else config.test_size
     held_out = is_test(prompts, share, config.seed) & ~np.isin(prompts, split_keys[asked == ASKED_TRAIN])
+    # with one share, rows of a prompt agree by its hash; with several, one row that is held out takes the others along
     test[drawn] = held_out if shares is None else np.isin(prompts, prompts[held_out])
     return test
 
@@ -149,7 +153,7 @@ def _weigh(keys: RowKeys, verdict: Verdicts, sources: SourceOfRows | None, seed:
         if sources and source.weight != 1:
             rows = np.flatnonzero((verdict == TRAIN) & (sources.numbers == number))
             written[rows] = times(keys["prompt"][rows], source.weight, seed)
-    verdict[(verdict == TRAIN) & (written == 0)] = LEFT_OUT
+    verdict[(verdict == TRAIN) & (written == 0)] = LEFT_OUT  # a weight below 1
     return written
 
 
@@ -161,6 +165,7 @@ def beyond(keys: RowKeys, most: int, seed: int) -> Rows:
 
 def times(prompts: Hashes, weight: float, seed: int) -> npt.NDArray[np.uint8]:
     """Return how often the pairs with these prompts are written, (rows,): `weight` times on average."""
+    # by prompt, so that its pairs stay together: 2.3 writes all of them twice, and those of 30 % of the prompts again
     whole = int(weight)
     return whole + (uniform(prompts, seed, FOR_WEIGHT) < weight - whole).astype(np.uint8)
 

@@ -93,10 +93,13 @@ def build_layout(input_ids: torch.Tensor, attention_mask: torch.Tensor, completi
     real = np.arange(width) < np.array(lengths)[:, None]  # [2B, T]
     packed = np.concatenate(index)  # [real tokens] index of the packed token that computes each
     packed_of = np.zeros(real.shape, dtype=np.int64)
-    packed_of[real] = packed
+    packed_of[real] = packed  # both go through the real tokens row by row
+    # the hidden state at t predicts token t + 1, so places are counted without the first column: [S] in [2B, T - 1]
     places = np.flatnonzero(completion_mask.cpu().numpy()[:, 1:] * real[:, 1:])
+    # a token that several rows share has one parent, so the head computes it once: D <= S rows of logits
     labels, spread = np.unique(packed_of[:, 1:].reshape(-1)[places], return_inverse=True)
 
+    # varlen attention wants the keys of a branch in one run: those of its ancestors, repeated, and then its own
     keys = [np.arange(*span) for branch in branches for span in (*branch.before, (branch.start, branch.stop))]
     query_counts = [branch.stop - branch.start for branch in branches]
     key_counts = [branch.stop - branch.start + branch.shared for branch in branches]
@@ -120,7 +123,7 @@ def build_layout(input_ids: torch.Tensor, attention_mask: torch.Tensor, completi
 
 def trie_tokens(sequences: Sequence[Ids]) -> int:
     """Return the number of packed tokens that hold these sequences."""
-    ordered = sorted(sequences, key=_sort_key)
+    ordered = sorted(sequences, key=_sort_key)  # neighbours then share the most, as in `_trie`
     shared = sum(map(common, ordered, ordered[1:]))
     return sum(map(len, ordered)) - shared
 
@@ -146,10 +149,11 @@ def _trie(rows: Sequence[Ids]) -> tuple[Ids, Ids, Ids, list[Branch], list[Ids]]:
         shared = common(rows[last], ids) if last >= 0 else 0
         before = index[last][:shared]
         own = np.arange(size, size + len(ids) - shared)
-        if len(own):
+        if len(own):  # a row that repeats the one before, as an answer of two pairs does, adds nothing
             branches.append(Branch(size, size + len(own), _spans(before)))
             tokens.append(ids[shared:].astype(np.int64))
             positions.append(np.arange(shared, len(ids)))
+            # the first token of a sequence has no parent; it is never scored, so -1 is never looked up
             parents += [before[-1:] if shared else np.array([-1]), own[:-1]]
             size += len(own)
         index[row] = np.concatenate([before, own])
@@ -159,7 +163,7 @@ def _trie(rows: Sequence[Ids]) -> tuple[Ids, Ids, Ids, list[Branch], list[Ids]]:
 
 def _sort_key(ids: Ids) -> bytes:
     """Return bytes that sort as the ids do."""
-    return ids.astype(">u4").tobytes()
+    return ids.astype(">u4").tobytes()  # big-endian, so that the first byte that differs decides
 
 
 def _spans(packed: Ids) -> tuple[Span, ...]:

@@ -42,10 +42,12 @@ def cut_into_passes(rows: Sequence[Row], limit: Limit, *, packed: bool) -> Passe
         size = limit.pairs or 1
         return [[*range(start, min(start + size, len(rows)))] for start in range(0, len(rows), size)]
     if not packed:
+        # sorted, because every row of a padded pass gets the width of its longest
         costs = [padded_tokens(row) for row in rows]
         order = sorted(range(len(rows)), key=lambda row: -costs[row])
         passes = fill([costs[row] for row in order], limit.tokens or 0)
         return [[order[place] for place in places] for places in passes]
+    # without a budget the limit is in answers: a pair has two
     most = limit.tokens if limit.tokens is not None else 2 * (limit.pairs or 1)
     parts = [part for cluster in by_prompt(rows) for part in _within(rows, cluster, limit, most)]
     # stable, so that equal costs cut alike in every run and a resumed run repeats the same sums
@@ -135,6 +137,7 @@ def spread(costs: list[int], budget: int) -> Passes:
     There are few passes, about equally long, the longest first: on a GPU a short pass takes the time that its kernels
     take to launch. Each part goes to the shortest pass so far (Graham 1969).
     """
+    # the fewest that could hold all tokens, rounded up; a part above the budget fills one pass by itself
     count = max(-(-sum(min(cost, budget) for cost in costs) // budget), 1)
     while True:
         loads = [(0, index) for index in range(min(count, len(costs)))]  # a heap
