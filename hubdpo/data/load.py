@@ -66,6 +66,12 @@ class Split:
                 messages = [list(map(whole, side)) for side in (example.prompt, example.chosen, example.rejected)]
                 yield hashlib.sha256(orjson.dumps(messages, option=orjson.OPT_SORT_KEYS)).digest()
 
+    def count_in(self, others: Sequence[Split], limit: int | None = None) -> list[int]:
+        """Count the distinct pairs of each other split, of its first `limit` rows, that this one has, in one walk."""
+        pairs = [frozenset(other.hashes(limit)) for other in others]
+        known = frozenset[bytes]().union(*pairs).intersection(self.hashes() if pairs else ())
+        return [len(known & each) for each in pairs]
+
 
 @plain
 def load_preferences(ref: str | Path, *, revision: str | None = None) -> DatasetDict:

@@ -78,11 +78,12 @@ def _with_seen(config: EvaluateConfig, subject: Subject, sets: list[HeldOut]) ->
         names = console.listed([f"`{held_out.dataset.name}`" for held_out in others])
         console.warn(f"it is not known whether the training saw the pairs of {names}")
         return sets
+    counts = iter(train.count_in([held_out.split for held_out in others], config.max_pairs))
     found = []
     for held_out in sets:
         data = held_out.dataset
         if data.in_train is None:
-            count = len(set(held_out.split.hashes(config.max_pairs)).intersection(train.hashes()))
+            count = next(counts)
             data = data.model_copy(update={"in_train": count})
             if count:
                 console.warn(

@@ -28,7 +28,7 @@ Once = Callable[[str, Callable[[], Any]], Any]
 """Returns what was made under a name before, or makes it."""
 
 
-def anew(name: str, make: Callable[[], T]) -> T:  # a Once without others to share with
+def anew(name: str, make: Callable[[], T]) -> T:
     """Make it, as `Once` of what has nobody to share it with."""
     return make()
 

@@ -124,6 +124,7 @@ class ChatEncoder:
         self._control = re.compile("|".join(map(re.escape, control)) or r"(?!)")
         self._whole = WholeText(tokenizer, self._control)
         self._cuts = self.fast or cuts_at_added_tokens(tokenizer)
+        self._skeleton = functools.lru_cache(maxsize=MOST_SKELETONS)(self._make_skeleton)
         self._looked_for = bounded(lambda: content_rules(tokenizer.get_chat_template()), tokenizer, UnsupportedBase)
         try:
             if self._changes_plain_text():
@@ -185,8 +186,7 @@ class ChatEncoder:
             return False
         return self._cuts or not self.spells_control(*messages)
 
-    @functools.lru_cache(maxsize=MOST_SKELETONS)  # noqa: B019 (encoders live long)
-    def _skeleton(self, prompt: tuple[str, ...], answer: tuple[str, ...] = ()) -> _Skeleton:
+    def _make_skeleton(self, prompt: tuple[str, ...], answer: tuple[str, ...] = ()) -> _Skeleton:
         with_slots = slots([*prompt, *answer])
         if not answer:
             return _Skeleton(self._parsed(self._template(with_slots, ask=True), MARK), [], [])
@@ -335,4 +335,6 @@ def _roles(messages: Sequence[Message]) -> tuple[str, ...]:
 
 def _alike(first: list[int], second: list[int]) -> int:
     """Return how many ids two lists have in common at the beginning."""
-    return len(os.path.commonprefix([first, second]))
+    if second[: len(first)] == first:  # nearly always, and many times faster than a loop
+        return len(first)
+    return next((i for i, (one, other) in enumerate(zip(first, second, strict=False)) if one != other), len(second))

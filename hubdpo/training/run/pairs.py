@@ -68,10 +68,8 @@ def _further_sets(
     facts: dict[str, EvaluationSet] = {}
     opened = {name: open_dataset(place, trains=False) for name, place in config.evaluation_sets.items()}
     taken = {name: splits["test" if "test" in splits else "train"] for name, (splits, _) in opened.items()}
-    hashes = {name: frozenset(split.hashes(config.max_eval_pairs)) for name, split in taken.items()}
-    # one walk over the train split, of which nothing else is kept
-    trained = frozenset[bytes]().union(*hashes.values()).intersection(train.hashes() if hashes else ())
-    for name, place in config.evaluation_sets.items():
+    counts = train.count_in([*taken.values()], config.max_eval_pairs)
+    for (name, place), in_train in zip(config.evaluation_sets.items(), counts, strict=True):
         split, (_, ref) = taken[name], opened[name]
         found = encoded(split, encoding, limit=config.max_eval_pairs, num_proc=config.dataset_num_proc)
         sets[name] = rows = with_values(found.rows, split, config, f"{name} {split.name}")
@@ -82,7 +80,6 @@ def _further_sets(
         console.info(f"evaluates {name}: {console.counted(len(rows), 'pair')} of {ref.name}, split `{split.name}`")
         for sentence in found.account.remarks():
             console.warn(f"{name}: {sentence}")
-        in_train = len(trained & hashes[name])
         if in_train:
             count = console.counted(in_train, "pair")
             console.warn(f"{count} of `{name}` in the train split too: what is measured on them is not held out")
