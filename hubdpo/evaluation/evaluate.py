@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from hubdpo import console
 from hubdpo.artefacts.folders.kinds import EVALUATED_FILES, entries_of
@@ -66,11 +66,19 @@ def evaluate(config: EvaluateConfig) -> EvalReport:
     when base or dataset cannot be found or another process works in the folder, HubError when the Hub lacks one of
     them, JudgeError when the judge does not answer, TrainingError when memory runs out.
     """
-    return evaluate_into_folder(config)[0]
+    return evaluate_into_folder(config).report
 
 
-def evaluate_into_folder(config: EvaluateConfig) -> tuple[EvalReport, Path, bool]:
-    """Return a report, the folder that it is in, and whether that is the run, which can be pushed with it."""
+class Evaluated(NamedTuple):
+    """A report, the folder that it is in, and whether that is the run, which can be pushed with it."""
+
+    report: EvalReport
+    folder: Path
+    is_run: bool
+
+
+def evaluate_into_folder(config: EvaluateConfig) -> Evaluated:
+    """Evaluate a model, as `evaluate` says."""
     check_device(config.device)
     check_lm_eval(config.lm_eval)
     folder = Path(config.model)
@@ -80,7 +88,7 @@ def evaluate_into_folder(config: EvaluateConfig) -> tuple[EvalReport, Path, bool
         _check_output(output, subject)
         with alone_in(output) if output != folder else nullcontext():
             report = _evaluate(config, subject, output)
-    return report, output, subject.is_run_folder and output == folder
+    return Evaluated(report, output, subject.is_run_folder and output == folder)
 
 
 def _check_output(output: Path, subject: Subject) -> None:

@@ -19,6 +19,13 @@ MAX_LENGTH = 1024
 """Tokens of a pair, where no training says otherwise."""
 
 
+class Found(NamedTuple):
+    """A dataset that was looked at and not read yet: its name with the commit, and the split to score."""
+
+    name: str
+    split: str
+
+
 class HeldOut(NamedTuple):
     """The pairs of a dataset, as rows and as tokens."""
 
@@ -27,23 +34,23 @@ class HeldOut(NamedTuple):
     test: EncodedSplit
 
 
-def look_at(name: str, subject: Subject) -> tuple[str, str]:
-    """Return the name of a dataset with its commit, and the split of it that was held out, without reading it.
+def look_at(name: str, subject: Subject) -> Found:
+    """Find a dataset and the split of it that was held out, without reading it.
 
     A dataset with a train split alone is scored too; ArtefactError if it is the one of the training.
     """
     manifest, pinned = look_at_dataset(name, trains=False)
     if manifest.splits.get("test"):
-        return pinned, "test"
+        return Found(pinned, "test")
     data = subject.training_data
     trained_on = data.fingerprint if data is not None else None
     if not manifest.splits.get("train") or manifest.fingerprint == trained_on:
         raise ArtefactError("the dataset has no test split", hint="hubdpo prepare SOURCE -o DIR --test-size 0.05")
     console.info(f"{name} has no test split; its train split is scored")
-    return pinned, "train"
+    return Found(pinned, "train")
 
 
-def read(config: EvaluateConfig, subject: Subject, tokenizer: Path, found: list[tuple[str, str]]) -> list[HeldOut]:
+def read(config: EvaluateConfig, subject: Subject, tokenizer: Path, found: list[Found]) -> list[HeldOut]:
     """Tokenise the pairs of each dataset as the training did, with the tokenizer of a folder."""
     run = subject.run
     limit = config.max_length or (run.max_length if run is not None else None) or MAX_LENGTH
