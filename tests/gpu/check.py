@@ -47,6 +47,7 @@ STEPS = {
     "parity": Step(100, "tests.gpu.parity:run", together=True),
     "road": Step(200, "tests.gpu.road:run", together=True),
     "resume": Step(200, "tests.gpu.road:run_resume", together=True),
+    "options": Step(200, "tests.gpu.road:run_options", together=True),
     "demo": Step(150, "tests.gpu.road:demo", together=True),
     "bench": Step(270, "tests.gpu.bench:run"),
     "7b": Step(200, "tests.gpu.road:run_7b"),
@@ -164,7 +165,7 @@ def summarise(out: Path) -> int:
     failed = [line for line in found if line.get("ok") is False]
     print("\n== failed ==" if failed else "\nnothing failed")  # noqa: T201
     for line in failed:
-        keys = ("part", "arm", "command", "ended", "attention", "parity")
+        keys = ("part", "arm", "command", "ended", "attention", "parity", "options")
         name = next((f"{key} {line[key]}" for key in keys if key in line), "")
         print(f"{line['step']:8} {name}: {str(line.get('error') or line.get('said') or line)[-700:]}")  # noqa: T201
     arms = [line for line in found if line.get("arm") and line.get("ok")]

@@ -73,6 +73,7 @@ def write_base(folder: Path, shape: Shape, device: str) -> Path:
     with torch.device("meta"):
         model = Qwen2ForCausalLM(config).to(torch.bfloat16)
     model = model.to_empty(device=device)
+    torch.manual_seed(0)
     with torch.no_grad():
         for name, weight in model.named_parameters():
             _ = weight.fill_(1) if "norm" in name else weight.normal_(0, STANDARD_DEVIATION)
@@ -156,19 +157,21 @@ def hh_rows(pairs: int, *, most: int | None = None) -> list[dict[str, list[int]]
     return [{name: [i % 400 + 10 for i in ids[:most]] for name, ids in row.items()} for row in rows]
 
 
-def raw_pairs(path: Path, pairs: int, *, most: int | None) -> None:
-    """Write chats of these lengths."""
+def raw_pairs(path: Path, pairs: int, *, most: int | None, of_prompt: int = 1) -> None:
+    """Write chats of these lengths, of which `of_prompt` have the same prompt and chosen answer."""
 
-    def text(index: int, ids: list[int]) -> str:
-        return f"{index} " + " ".join(WORDS[i % len(WORDS)] for i in ids[::2])
+    def message(role: str, text: str, ids: list[int]) -> list[dict[str, str]]:
+        return [{"role": role, "content": " ".join([text, *(WORDS[i % len(WORDS)] for i in ids[::2])])}]
 
     with path.open("w", encoding="utf-8") as stream:
-        for index, row in enumerate(hh_rows(pairs, most=most)):
-            sides = {
-                side: [{"role": role, "content": text(index, row[f"{side}_ids"])}]
-                for side, role in (("prompt", "user"), ("chosen", "assistant"), ("rejected", "assistant"))
-            }
-            stream.write(json.dumps(sides) + "\n")
+        for index, row in enumerate(hh_rows(pairs // of_prompt, most=most)):
+            prompt, chosen = message("user", f"{index}", row["prompt_ids"]), f"{index}"
+            for other in range(of_prompt):
+                pair = {
+                    "prompt": prompt, "chosen": message("assistant", chosen, row["chosen_ids"]),
+                    "rejected": message("assistant", f"{index} {other}" if other else chosen, row["rejected_ids"]),
+                }  # fmt: skip
+                stream.write(json.dumps(pair) + "\n")
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from tests.benchmarks import tables
 from tests.gpu.findings import read_findings
 
 REPORT = Path(tables.__file__).with_name("gpu.json")
-KINDS = ("arm", "parity", "attention", "seconds_of", "adapters", "command")
+KINDS = ("arm", "parity", "attention", "seconds_of", "adapters", "options", "command")
 """Keys of findings that are listed, one for each kernel, command or arm."""
 FACTS = ("card", "versions", "python", "cpus", "matmul_tflops", "layer_tflops", "copy_tb_per_s", "nf4_error", "auto",
          "preflight_peak_gb", "weights_gb", "run", "run_7b", "demo")  # fmt: skip

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.util
 import json
+import math
 import os
 import signal
 import subprocess
@@ -25,6 +27,17 @@ from tests.gpu.models import SHAPES, raw_pairs, write_base
 
 TOKEN = "hf_gpu_token"
 KEPT_OF_RUN = ("status", "device", "steps", "train_seconds", "tokens_per_second", "peak_memory_bytes")
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "defaults": (),
+    "grouped": ("--group-prompts",),
+    "dequantised": ("--dequantize-once", "--reference", "cached"),
+}
+ON_A_GPU: dict[str, tuple[str, ...]] = {
+    "DoRA": ("--use-dora", "--no-load-in-4bit"),
+    "Liger": ("--use-liger-kernel",),
+    "8-bit": ("--optim", "adamw_8bit"),
+    "paged": ("--optim", "paged_adamw_8bit"),
+}
 
 
 class Commands:
@@ -121,13 +134,38 @@ def run_resume(check: Check) -> None:
                 check.find(adapters=name, **_difference(scratch / one, scratch / other))
 
 
-def _base_and_data(check: Check, hubdpo: Commands) -> list[object]:
+def run_options(check: Check) -> None:
+    """Train a 0.5B base with options whose code is not that of the defaults, one by one and beside these."""
+    options_of = OPTIONS if check.rehearse else OPTIONS | ON_A_GPU
+    if not importlib.util.find_spec("liger_kernel"):
+        options_of = {name: options for name, options in options_of.items() if name != "Liger"}
+    with commands(check) as hubdpo, check.part("options"):
+        options = _base_and_data(check, hubdpo, of_prompt=3)
+
+        def train(name: str) -> None:
+            hubdpo(f"train {name}", "train", *options, *options_of[name], "-o", check.scratch / name)
+
+        with ThreadPoolExecutor(1 if check.rehearse else 3) as pool:
+            for job in [pool.submit(train, name) for name in options_of]:
+                job.result()
+        defaults = losses_of(check.scratch / "defaults")
+        for name in options_of:
+            with check.part(f"options: {name}"):
+                losses = losses_of(check.scratch / name)
+                # a new adapter changes nothing, so every run starts at ln 2
+                is_near = abs(losses[0] - math.log(2)) < 2e-2 and all(map(math.isfinite, losses))
+                run = _of_manifest(check.scratch / name)
+                check.find(options=name, ok=is_near, losses=losses, last_losses=[losses[-1], defaults[-1]], **run)
+
+
+def _base_and_data(check: Check, hubdpo: Commands, *, of_prompt: int = 1) -> list[object]:
     """Write a base and a dataset, and return the options of a training run on them."""
     scratch, small = check.scratch, check.rehearse
     base = write_base(scratch / "base", SHAPES["tiny" if small else "Qwen2-0.5B"], check.device)
     if not small:
         torch.cuda.empty_cache()
-    raw_pairs(scratch / "raw.jsonl", 64 if small else 200, most=64 if small else 256)
+    pairs, most = (64, 64) if small else (200, 256)
+    raw_pairs(scratch / "raw.jsonl", pairs, most=most, of_prompt=of_prompt)
     hubdpo("prepare", "prepare", scratch / "raw.jsonl", "-o", scratch / "data", "--license", "mit",
            "--test-size", "0.1")  # fmt: skip
     return [

@@ -14,6 +14,7 @@ import pytest
 from tests.gpu.check import ROOT, STEPS, summarise
 from tests.gpu.findings import RESULTS, Check, read_findings
 from tests.gpu.publish import report_of
+from tests.gpu.road import OPTIONS
 
 ARMS = {"TRL defaults", "hubdpo", "hubdpo --reference cached", "TRL defaults, again"}
 
@@ -52,6 +53,14 @@ def test_kill_and_resume_are_rehearsed_with_equal_adapters(tmp_path: Path) -> No
     adapters = {line["adapters"]: line for line in rehearse(tmp_path, "resume") if "adapters" in line}
     assert len(adapters) == 4
     assert all(line["equal"] for line in adapters.values())  # on a CPU: there the passes are by pairs as well
+
+
+@pytest.mark.slow
+def test_options_are_rehearsed_beside_the_defaults(tmp_path: Path) -> None:
+    losses = {line["options"]: line["losses"] for line in rehearse(tmp_path, "options") if "options" in line}
+    assert losses.keys() == OPTIONS.keys()
+    assert losses["dequantised"] == pytest.approx(losses["defaults"], abs=1e-4)  # the same pairs and weights
+    assert losses["grouped"] != pytest.approx(losses["defaults"], abs=1e-4)  # other pairs in each step
 
 
 def test_a_failure_is_a_finding_and_the_next_part_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
