@@ -26,6 +26,11 @@ pytestmark = pytest.mark.slow
 LOADED = "[...document.images].map(image => image.complete && image.naturalWidth > 100)"
 ALL_LOADED = f"{LOADED}.every(Boolean)"
 ELEMENTS = "[...document.querySelectorAll('main *')].map(element => element.localName)"
+LAST_ROW = """many => {
+  const facts = document.querySelector('.facts');
+  facts.replaceChildren(...Array.from({length: many}, () => facts.firstElementChild.cloneNode(true)));
+  return [...facts.children].filter(fact => fact.offsetTop === facts.lastElementChild.offsetTop).length;
+}"""
 LONG_NAME = "a-run-" + "x" * 90
 
 
@@ -76,6 +81,13 @@ def test_the_curves_are_pictures_that_load(page: Page, address: str) -> None:
         page.emulate_media(color_scheme="dark")
     page.wait_for_function(ALL_LOADED)  # the network has been idle once, which is all that a load state tells
     assert page.evaluate("[...document.images].map(image => image.currentSrc.includes('theme=dark'))") == [True] * 7
+
+
+def test_the_last_of_many_facts_is_not_alone_in_its_row(page: Page, address: str) -> None:
+    page.goto(address)
+    for width in (1024, 1280, WIDTHS["desk"]):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert [page.evaluate(LAST_ROW, many) for many in range(7, 14)] == [3, 4, 4, 2, 3, 4, 3], width
 
 
 def test_a_run_grows_in_an_open_page(page: Page, tmp_path: Path) -> None:
