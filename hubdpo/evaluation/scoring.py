@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -73,11 +73,11 @@ def scores_of(
     """Score rows, 2 `batch_size` answers a pass, the longest first; each once, and not at all if `kept` has it."""
     import torch
 
-    first, which = distinct_answers(rows)
+    distinct = distinct_answers(rows)
     # the ids of each prompt with its answer, and the positions of those that are scored
     answers = [
         (sequence(row, side).astype(np.int64), scored_places(row, side))
-        for row, side in ((rows[place // 2], SIDES[place % 2]) for place in first.tolist())
+        for row, side in ((rows[place // 2], SIDES[place % 2]) for place in distinct.first.tolist())
     ]
     lengths = np.array([len(positions) for _, positions in answers])
     keys = [_key(model_key, *answer) for answer in answers] if kept is not None else []
@@ -94,7 +94,7 @@ def scores_of(
             if kept is not None:
                 kept.add({keys[place]: {"sum": float(sums[place])} for place in batch})
             bar.advance(bar.task_ids[0], len(batch))
-    chosen, rejected = which[0::2], which[1::2]
+    chosen, rejected = distinct.which[0::2], distinct.which[1::2]
     return Scores(sums[chosen], sums[rejected], lengths[chosen], lengths[rejected])
 
 
@@ -104,8 +104,15 @@ def _key(model_key: str, ids: npt.NDArray[np.int64], positions: list[int]) -> st
     return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 
 
-def distinct_answers(rows: TokenRows) -> tuple[Places, Places]:
-    """Return the places where an answer is for the first time after its prompt, and which of these stands at each.
+class Distinct(NamedTuple):
+    """The places where an answer is for the first time after its prompt, and which of these stands at each place."""
+
+    first: Places
+    which: Places
+
+
+def distinct_answers(rows: TokenRows) -> Distinct:
+    """Find the answers that have to be scored.
 
     The chosen answer of pair i has the place 2i, its rejected one 2i + 1.
     """
@@ -120,4 +127,4 @@ def distinct_answers(rows: TokenRows) -> tuple[Places, Places]:
             if number == len(first):
                 first.append(place)
             which[place] = number
-    return np.array(first), which
+    return Distinct(np.array(first), which)

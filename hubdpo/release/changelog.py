@@ -160,16 +160,23 @@ def _accuracy(before: Snapshot, after: Snapshot) -> list[str]:
 
 def _measured_alike(before: Snapshot, after: Snapshot) -> bool:
     """Tell whether two reports are of the same data and of the same state of the base, as far as they say."""
-    (old, old_weights), (new, new_weights) = map(measured_on, (before, after))
-    return old == new and (None in (old_weights, new_weights) or old_weights == new_weights)
+    old, new = map(measured_on, (before, after))
+    return old.data == new.data and (None in (old.weights, new.weights) or old.weights == new.weights)
 
 
-def measured_on(snapshot: Snapshot) -> tuple[str | None, str | None]:
-    """Return the fingerprint of the data of a report, by default those of the training, and how the base was loaded."""
+class MeasuredOn(NamedTuple):
+    """What a report is of: the fingerprint of its data, and how the base was loaded. None where it does not say."""
+
+    data: str | None
+    weights: str | None
+
+
+def measured_on(snapshot: Snapshot) -> MeasuredOn:
+    """Return what a report is of; by default its data are those of the training."""
     report, run = snapshot.evaluation, snapshot.run
     data = (report.dataset if report is not None else None) or (run.dataset if run is not None else None)
     weights = report.weights if report is not None else None
-    return data.fingerprint if data is not None else None, weights and weights.partition(",")[0]
+    return MeasuredOn(data.fingerprint if data is not None else None, weights and weights.partition(",")[0])
 
 
 def _number(value: int | None) -> str:

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch.optim.lr_scheduler import LambdaLR
@@ -18,11 +19,18 @@ from hubdpo.data.tokens.tokenize import Account
 from hubdpo.errors import ConfigError
 
 
-def batches_of(config: TrainConfig) -> tuple[int, int]:
-    """Return the pairs in a batch of one process, and the batches in a step: one, when a batch is cut into passes."""
+class Batches(NamedTuple):
+    """The pairs in a batch of one process, and the batches in a step."""
+
+    pairs: int
+    accumulated: int
+
+
+def batches_of(config: TrainConfig) -> Batches:
+    """Return the size of a batch, which is a whole step where it is cut into passes."""
     if config.tokens_per_batch is not None or config.group_prompts:
-        return config.pairs_per_process, 1
-    return config.per_device_train_batch_size, config.gradient_accumulation_steps
+        return Batches(config.pairs_per_process, 1)
+    return Batches(config.per_device_train_batch_size, config.gradient_accumulation_steps)
 
 
 @dataclass(frozen=True)
@@ -36,7 +44,8 @@ class Epoch:
 
     @classmethod
     def of(cls, config: TrainConfig, rows: int) -> Epoch:
-        return cls(rows, *batches_of(config), config.num_processes)
+        batches = batches_of(config)
+        return cls(rows, batches.pairs, batches.accumulated, config.num_processes)
 
     @property
     def batches(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +45,13 @@ class ShardTask:
     parts: list[Part]
 
 
+class Written(NamedTuple):
+    """A shard that is written: its bytes in memory, as Arrow counts them, and its file."""
+
+    in_memory: int
+    file: FileEntry
+
+
 def plan_shards(
     kept: Rows, sizes: npt.NDArray[np.uint32], pieces: list[tuple[str, int]], path: str, schema: pa.Schema
 ) -> list[ShardTask]:
@@ -76,9 +84,9 @@ def _parts(rows: Rows, first_rows: npt.NDArray[np.int64], pieces: list[tuple[str
             yield Part(pieces[piece][0], start, np.bincount(inside - start).astype(np.uint8).tobytes())
 
 
-def write_shard(task: ShardTask) -> tuple[int, FileEntry]:
-    """Write one Parquet file as `datasets` does; return its size in memory, as Arrow counts it, and its entry."""
-    size = 0
+def write_shard(task: ShardTask) -> Written:
+    """Write one Parquet file as `datasets` does."""
+    in_memory = 0
     waiting: list[pa.RecordBatch] = []
     objects = task.schema.field(0).type == OBJECTS
     with (
@@ -92,14 +100,14 @@ def write_shard(task: ShardTask) -> tuple[int, FileEntry]:
             # of text alone there are no extras to put into the messages
             columns = _with_objects(scratch, task.schema) if objects else scratch.columns[: len(COLUMNS)]
             batch = pa.RecordBatch.from_arrays([*columns, *scratch.columns[len(COLUMNS) + 1 :]], schema=task.schema)
-            size += batch.nbytes
+            in_memory += batch.nbytes
             waiting.append(batch)
             if sum(part.num_rows for part in waiting) >= ROWS_PER_WRITE:
                 waiting = _write_groups(writer, waiting, task.schema)
         if waiting:
             writer.write_table(pa.Table.from_batches(waiting, task.schema), row_group_size=ROWS_PER_GROUP)
         writer.add_key_value_metadata({"content_defined_chunking": json.dumps(CHUNKING)})
-    return size, entry_of(task.path)
+    return Written(in_memory, entry_of(task.path))
 
 
 def entry_of(path: str) -> FileEntry:

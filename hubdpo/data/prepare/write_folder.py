@@ -43,9 +43,9 @@ def write_folder(
         _write(space, name, picture)
     entries: dict[str, FileEntry] = {}
     split_bytes = dict.fromkeys(shards, 0)
-    for (split, task), (size, entry) in zip(tasks, results, strict=True):
-        split_bytes[split] += size
-        entries[f"data/{task.path.rsplit('/', 1)[1]}"] = entry
+    for (split, task), written in zip(tasks, results, strict=True):
+        split_bytes[split] += written.in_memory
+        entries[f"data/{task.path.rsplit('/', 1)[1]}"] = written.file
         storage.secure(task.path)
     entries |= {name: entry_of(storage.join(space.new, name)) for name in plots}
     first = tasks[0][0]

@@ -122,8 +122,8 @@ def compare(old: Snapshot, new: Snapshot, *, contents: bool = True) -> Diff:
         config=_options(config_of(old), config_of(new)),
         lineage=_options(_origin(old), _origin(new)),
         metrics=_metrics(old.evaluation, new.evaluation) if old.evaluation and new.evaluation else {},
-        same_test_data=_same(measured_on(old)[0], measured_on(new)[0]),
-        same_weights=_same(measured_on(old)[1], measured_on(new)[1]),
+        same_test_data=_same(measured_on(old).data, measured_on(new).data),
+        same_weights=_same(measured_on(old).weights, measured_on(new).weights),
         weights=_weights(old, new, kind) if kind != "dataset" and measured and differ is None else None,
         weights_differ=differ,
     )

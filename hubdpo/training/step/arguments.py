@@ -36,9 +36,9 @@ def dpo_config(
 
     A batch of an evaluation, which may be cut into several passes, has `eval_batch` pairs.
     """
-    batch, accumulated = batches_of(config)
+    batches = batches_of(config)
     bfloat16 = compute_dtype(device, config.dtype) == torch.bfloat16
-    deepspeed = deepspeed_config(config, batch, accumulated, bfloat16=bfloat16)
+    deepspeed = deepspeed_config(config, batches.pairs, batches.accumulated, bfloat16=bfloat16)
     # under ZeRO-3 the other kind finds recomputed weights in pieces, and fails (huggingface/trl#2514)
     reentrant = deepspeed is not None and deepspeed["zero_optimization"]["stage"] == 3
     # a launcher may name another type, and accelerate would have it in some passes alone
@@ -54,8 +54,8 @@ def dpo_config(
         remove_unused_columns=False,  # a batch is a list of whole rows
         warmup_steps=warmup_steps,
         max_steps=steps,
-        per_device_train_batch_size=batch,
-        gradient_accumulation_steps=accumulated,
+        per_device_train_batch_size=batches.pairs,
+        gradient_accumulation_steps=batches.accumulated,
         gradient_checkpointing_kwargs={"use_reentrant": reentrant} if config.gradient_checkpointing else None,
         ddp_find_unused_parameters=False,  # every weight of the adapter takes part in every pass
         disable_dropout=config.lora_dropout == 0,
