@@ -215,10 +215,8 @@ def _object(snapshot: Snapshot, name: str) -> dict[str, Any]:
 
 def _manifest(snapshot: Snapshot, name: str, model: type[M], findings: list[Finding]) -> M | None:
     """Return a manifest, or None: with a finding when it is invalid, without when there is none."""
-    if name not in snapshot.files:
-        return None
     try:
-        return model.parse(snapshot.read(name), name)
+        return snapshot.manifest(name, model)
     except ArtefactError as problem:
         findings.append(Finding(name, problem.message.removeprefix(f"`{name}` "), problem.hint))
         return None

@@ -88,16 +88,16 @@ def check_files(snapshot: Snapshot, bundle: Bundle) -> list[str]:
         raise ArtefactError(f"`bundle_id` of {BUNDLE_FILE} is not that of its list of files")
     listed = bundle.files
     needed = [*NEEDED[bundle.kind], *(_weights(snapshot, bundle) if bundle.kind == "merged" else [])]
-    if bundle.kind == "dataset" and PREPARE_FILE in listed:
-        needed += PrepareManifest.parse(snapshot.read(PREPARE_FILE), PREPARE_FILE).files
-    for name in needed:
-        if name not in listed:
-            raise ArtefactError(f"`{name}` is not listed in {BUNDLE_FILE}, and loading reads it")
     for name, model in MANIFESTS.items():
         if name in listed:
             manifest = model.parse(snapshot.read(name), name)
             if isinstance(manifest, (RunManifest, MergeManifest)):
                 _check_base(name, manifest)
+            if isinstance(manifest, PrepareManifest) and bundle.kind == "dataset":
+                needed += manifest.files
+    for name in needed:
+        if name not in listed:
+            raise ArtefactError(f"`{name}` is not listed in {BUNDLE_FILE}, and loading reads it")
     others = beside(snapshot.files, listed)
     card = snapshot.text(CARD_FILE) if bundle.kind == "dataset" else ""
     if (harmful := first_loaded(bundle.kind, others, card)) is not None:
