@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Annotated, Any, TypeVar
-
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from typing import Any, TypeVar
 
 from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG
 from hubdpo.artefacts.formats.bounded import parse_object, shortened
@@ -22,13 +20,13 @@ from hubdpo.artefacts.manifests.manifest import (
     MERGE_FILE,
     PREPARE_FILE,
     RUN_FILE,
-    Count,
     Manifest,
 )
 from hubdpo.artefacts.manifests.merge import MergeManifest
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.cards.lint.adapter_fields import readable_fields
+from hubdpo.cards.lint.data import column_names, split_rows
 from hubdpo.cards.lint.finding import Finding
 from hubdpo.cards.lint.lint import lint_card
 from hubdpo.cards.model.programs import Program, programs
@@ -236,33 +234,17 @@ def _card(snapshot: Snapshot, kind: Kind) -> tuple[list[Finding], dict[str, Any]
 
 
 def _stated_rows(about: Mapping[str, Any]) -> tuple[dict[str, int] | None, list[str] | None]:
-    """Return rows by split, and columns, as the card states them; None where it does not."""
-    info = about.get("dataset_info")
+    """Return rows by split, and columns, as the card states them of its first configuration; None where it does not."""
+    several = about.get("dataset_info")
+    info: Any = several[0] if isinstance(several, list) and several else several
     try:
-        stated = _INFO.validate_python(info[0] if isinstance(info, list) and info else info)
-    except ValidationError:
+        rows = split_rows(info)
+    except ValueError:  # malformed: the footers tell, as of a card that states nothing
         return None, None
-    return (
-        {split.name: split.num_examples or 0 for split in stated.splits},
-        [shortened(feature.name, LONGEST_NAME) for feature in stated.features],
-    )
-
-
-class _Split(BaseModel):
-    name: Annotated[str, Field(max_length=LONGEST_NAME)]
-    num_examples: Count | None = None
-
-
-class _Feature(BaseModel):
-    name: str
-
-
-class _DatasetInfo(BaseModel):
-    splits: list[_Split]
-    features: list[_Feature]
-
-
-_INFO = TypeAdapter(_DatasetInfo)
+    if rows is None or not (columns := column_names(info)):
+        return None, None
+    names = [shortened(name, LONGEST_NAME) for name in columns]
+    return {shortened(split, LONGEST_NAME): count for split, count in rows.items()}, names
 
 
 def _release(snapshot: Snapshot, about: Mapping[str, Any], findings: list[Finding]) -> dict[str, Any]:

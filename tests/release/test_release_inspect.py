@@ -91,6 +91,23 @@ def test_a_foreign_dataset_is_read_by_its_footers(tmp_path: Path, repo_id: str) 
         assert fields(found) == ["README.md", "columns", "license"]
 
 
+@pytest.mark.parametrize(
+    ("info", "rows"),
+    [
+        ("{splits: [{name: train, num_examples: 7}], features: [{name: q}]}", 7),
+        ("[{splits: [{name: train, num_examples: 7}], features: [{name: q}]}, {splits: [], features: []}]", 7),
+        ("{splits: [{name: train}], features: [{name: q}]}", 5),
+        ("{splits: [{name: train, num_examples: 7}]}", 5),
+        ("[]", 5),
+    ],
+)
+def test_rows_are_those_of_the_card_where_it_states_them(tmp_path: Path, info: str, rows: int) -> None:
+    pq.write_table(pa.table({"question": ["a"] * 5}), tmp_path / "train.parquet")
+    (tmp_path / "README.md").write_text(f"---\ndataset_info: {info}\n---\n")
+    told = inspect(str(tmp_path)).facts
+    assert (told["rows"], told["columns"]) == ({"train": rows}, ["q" if rows == 7 else "question"])
+
+
 def test_of_many_columns_people_see_the_first(tmp_path: Path, run_cli: Callable[..., Result]) -> None:
     pq.write_table(pa.table({f"c{i:04}": ["a"] for i in range(1234)}), tmp_path / "train.parquet")
     told = " ".join(run_cli("inspect", str(tmp_path)).output.split())

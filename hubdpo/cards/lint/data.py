@@ -100,9 +100,7 @@ def _differences(info: Front, splits: Mapping[str, list[str]], files: Files) -> 
     schema = schemas[0]
     actual: list[Front] = [{"name": field.name, **_feature(field.type)} for field in schema]
     if info.get("features") != actual:
-        features = info.get("features")
-        listed = features if isinstance(features, list) else []
-        names = [str(feature.get("name")) for feature in listed if isinstance(feature, dict)]
+        names = column_names(info)
         if names != schema.names:
             yield f"has the columns {_list(names)}, the files have {_list(schema.names)}"
         else:
@@ -167,6 +165,13 @@ def split_rows(info: object) -> dict[str, int] | None:
             raise ValueError(f"`{field}.num_examples` is not a number of rows: {_cut(rows)}")
         rows_of[name] = rows
     return rows_of
+
+
+def column_names(info: Front) -> list[str]:
+    """Return the names of the features of `dataset_info`, without those that are malformed."""
+    features = info.get("features")
+    listed = features if isinstance(features, list) else []
+    return [str(feature.get("name")) for feature in listed if isinstance(feature, dict)]
 
 
 def _cut(value: object) -> str:
