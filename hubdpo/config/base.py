@@ -18,7 +18,7 @@ from pydantic_core import ErrorDetails
 from hubdpo import console
 from hubdpo.config.spelling import Value, as_key, respell, respelled
 from hubdpo.config.unknown import RENAMED, command_of, flattened, joined, near_option, unknown_options
-from hubdpo.config.wrong_value import NOT_A, VARIABLE, as_one, needed, quotes_hint, shown, whole_number
+from hubdpo.config.wrong_value import NOT_A, VARIABLE, as_one, fits, needed, quotes_hint, shown, whole_number
 from hubdpo.config.yaml_file import read_yaml
 from hubdpo.errors import ConfigError
 from hubdpo.secrets import known_secrets
@@ -290,7 +290,7 @@ class Config(BaseModel):
         if field.is_required():
             form = (cli.metavar or "VALUE").partition("|")[0]
             return form if cli.argument and console.output.as_typed and not origin else f"{flag} {form}"
-        if field.annotation is int and (whole := whole_number(given)) is not None:
+        if field.annotation is int and (whole := whole_number(given)) is not None and fits(whole, field):
             return f"{flag} {whole}"
         if isinstance(field.default, (int, float, str)):
             return f"`{flag} {field.default}` is the default"

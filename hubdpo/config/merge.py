@@ -86,23 +86,22 @@ class MergeConfig(Config):
     def _combines_several(self) -> MergeConfig:
         several, weights = len(self.adapter), self.weights or []
         if several == 1 and (changed := self.changed(*SEVERAL)):
-            raise Unfit(f"`{flag_of(changed[0])}` is for several adapters, and one is given", hint="leave it out")
+            flag = f"`{flag_of(changed[0])}`"
+            raise Unfit(f"{flag} is for several adapters, and one is given", hint=f"leave {flag} out")
+        equal = " ".join([f"--weights {1 / several:.3g}"] * several)
         if several > 1 and len(weights) != several:
-            raise Unfit(
-                f"{counted(several, 'adapter')} and {counted(len(weights), 'weight')} are given",
-                hint=" ".join([f"--weights {1 / several:.3g}"] * several),
-            )
+            raise Unfit(f"{counted(several, 'adapter')} and {counted(len(weights), 'weight')} are given", hint=equal)
         if (wrong := next((each for each in weights if not abs(each) <= MOST_WEIGHT), None)) is not None:  # also NaN
-            raise Unfit(f"{wrong:g} is no weight: {-MOST_WEIGHT:g} to {MOST_WEIGHT:g} are", hint="--weights 0.5")
+            raise Unfit(f"{wrong:g} is no weight: {-MOST_WEIGHT:g} to {MOST_WEIGHT:g} are", hint=equal)
         if weights and not any(weights):
-            raise Unfit("all weights are 0, which would give the base itself", hint="give one above 0")
+            raise Unfit("all weights are 0, which would give the base itself", hint=equal)
         prunes = self.combination_type not in ("cat", "linear", "svd")
         if prunes and self.density is None:
             raise Unfit(f"`{self.combination_type}` needs the share of values that it keeps", hint="--density 0.5")
         if self.density is not None and not prunes:
             raise Unfit(
                 f"`{self.combination_type}` keeps all values, so `--density` has no effect",
-                hint="leave it out, or --combination-type ties",
+                hint="leave `--density` out, or --combination-type ties",
             )
         return self
 

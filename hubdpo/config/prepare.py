@@ -149,6 +149,13 @@ class CleaningOptions(Config):
     strict: bool = Field(False, description="Fail at the first row that would be dropped.")
     max_line_bytes: int = Field(64 * 2**20, ge=1024, description="Maximum bytes of a row; longer rows are dropped.")
 
+    @field_validator("max_length")
+    @classmethod
+    def _some_tokens(cls, value: int | str | None) -> int | str | None:
+        if isinstance(value, int) and value < 16:
+            raise Unfit("it must be 16 or more", hint="--max-length 1024")
+        return value
+
     _percent_of_rows = field_validator("max_reject", mode="before")(percent)
 
 
@@ -176,12 +183,15 @@ class SplitOptions(Config):
     @classmethod
     def _no_share(cls, value: str | None) -> str | None:
         if (share := as_share(value)) is not None:
-            raise Unfit(f"`{value}` is a share, not a column", hint=f"--test-size {share:g}")
+            share = share / 100 if 1 <= share < 100 else share
+            instead = f"; --test-size {share:g}" if 0 <= share < 1 else ""
+            raise Unfit(f"`{value}` is a share, not a column", hint=f"leave `--split` out{instead}")
         if value in ("train", "test"):
-            hint = (
-                "--test-size 0" if value == "train" else f"in a config file, sources: [{{path: ..., split: {value}}}]"
-            )
-            raise Unfit(f"`{value}` is a split, not what tells the split of rows", hint=hint)
+            of_all = {
+                "train": "leave `--split` out; --test-size 0",
+                "test": "in a config file, sources: [{path: ..., split: test}]",
+            }
+            raise Unfit(f"`{value}` is a split, not what tells the split of rows", hint=of_all[value])
         return value
 
     @field_validator("test_size", mode="before")
@@ -263,8 +273,6 @@ class PrepareConfig(
         if self.max_length == "auto" and self.over_length == "truncate":
             message = "--over-length truncate needs a number: run with --dry-run to see what `auto` selects"
             raise Unfit(message, hint="--max-length 1024")
-        if isinstance(self.max_length, int) and self.max_length < 16:
-            raise Unfit("--max-length must be 16 or more", hint="--max-length 1024")
         if self.redact and self.scan == "none":
             raise Unfit("--redact needs --scan secrets", hint="--scan secrets")
         return self

@@ -28,7 +28,7 @@ from hubdpo.config.trainers.axolotl import AXOLOTL
 from hubdpo.config.trainers.llama_factory import LLAMA_FACTORY
 from hubdpo.config.trainers.table import of_other_trainer, translated
 from hubdpo.config.trainers.trl import TRL
-from hubdpo.config.wrong_value import several_numbers
+from hubdpo.config.wrong_value import fits, several_numbers
 from hubdpo.errors import Instead
 
 TRAINERS = (TRL, LLAMA_FACTORY, AXOLOTL)
@@ -59,10 +59,10 @@ class TrainConfig(
         """Lead several numbers where one is meant to `sweep`, and those of a list to an option for each."""
         if name == "dataset" and isinstance(given, list) and all(isinstance(place, str) for place in given):
             return f"hubdpo prepare {shlex.join(given)} -o joined, then `--dataset joined`"
-        numbers = several_numbers(given)
-        if numbers and item_type(cls.model_fields[name].annotation) is not None:
+        numbers, field = several_numbers(given), cls.model_fields[name]
+        if numbers and item_type(field.annotation) is not None:
             return " ".join(f"{flag_of(name)} {number}" for number in numbers)
-        is_swept = numbers and may_have_several(cls, name)
+        is_swept = numbers and may_have_several(cls, name) and all(fits(number, field) for number in numbers)
         return Instead("train", "sweep") if is_swept else super()._step(name, given, origin)
 
     @field_validator(*CHOICES)
@@ -88,7 +88,10 @@ class TrainConfig(
         check_schedule(self.lr_scheduler_type, self.lr_scheduler_kwargs)
         whole = ", ".join(sorted(WHOLE_BATCH_LOSSES & set(self.loss_type)))
         if self.tokens_per_batch is not None and whole:
-            raise ValueError(f"--tokens-per-batch splits a batch, but {whole} compares all of its pairs")
+            raise Unfit(
+                f"--tokens-per-batch splits a batch, but {whole} compares all of its pairs",
+                hint="leave `--tokens-per-batch` out",
+            )
         if self.group_prompts and whole:
             raise Unfit(
                 f"--group-prompts lets a pass hold other pairs than its batch, but {whole} compares all pairs of a "
@@ -101,22 +104,34 @@ class TrainConfig(
                 hint="leave `--no-shared-prefix` out",
             )
         if isinstance(self.tokens_per_batch, int) and self.tokens_per_batch < self.max_length:
-            raise ValueError(f"tokens_per_batch must be --max-length ({self.max_length}) or more")
+            raise Unfit(
+                f"--tokens-per-batch must be --max-length ({self.max_length}) or more",
+                hint=f"--tokens-per-batch {self.max_length}",
+            )
         if self.checkpoint_layers is not None and not self.gradient_checkpointing:
-            raise ValueError("--checkpoint-layers needs --gradient-checkpointing, without which nothing is recomputed")
+            raise Unfit(
+                "--checkpoint-layers needs --gradient-checkpointing, without which nothing is recomputed",
+                hint="leave `--no-gradient-checkpointing` out",
+            )
         if isinstance(self.checkpoint_layers, int) and self.checkpoint_layers < 0:
-            raise ValueError("checkpoint_layers must be 0 or more")
+            raise Unfit("--checkpoint-layers must be 0 or more", hint="--checkpoint-layers 0")
         if self.reference_adapter == "none" and self.adapter is None:
             raise Unfit(
                 "--reference-adapter none needs --adapter: without it the base is the reference already",
                 hint="leave `--reference-adapter` out, or add `--adapter USER/NAME`",
             )
         if self.dequantize_once and not self.load_in_4bit:
-            raise ValueError("--dequantize-once needs --load-in-4bit: there is nothing to de-quantise")
+            raise Unfit(
+                "--dequantize-once needs --load-in-4bit: there is nothing to de-quantise",
+                hint="leave `--dequantize-once` out",
+            )
         if self.dry_run and self.num_processes > 1:
             raise Unfit("--dry-run checks one process", hint="leave `--num-processes` out")
         if self.prompt_budget >= self.max_length:
-            raise ValueError("max_prompt_length must be less than max_length, or no token is left for the answer")
+            raise Unfit(
+                "--max-prompt-length must be less than --max-length, or no token is left for the answer",
+                hint=f"--max-prompt-length {self.max_length // 2}",
+            )
         return self
 
     def for_gpu(self, earlier: Mapping[str, object] | None = None) -> TrainConfig:

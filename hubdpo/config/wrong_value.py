@@ -6,6 +6,10 @@ import math
 import re
 from collections.abc import Sequence
 from datetime import date
+from typing import Annotated, Any
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 
 from hubdpo.errors import ConfigError
 
@@ -34,6 +38,16 @@ def whole_number(value: object) -> int | None:
     except ValueError:
         return None
     return math.ceil(number) if 0 < number < math.inf else None
+
+
+def fits(value: object, field: FieldInfo) -> bool:
+    """Return whether a value is of the type of a field and within its bounds."""
+    bounded: Any = Annotated[field.annotation, field]
+    try:
+        TypeAdapter(bounded).validate_python(value)
+    except ValidationError:
+        return False
+    return True
 
 
 def several_numbers(value: object) -> list[str]:

@@ -68,7 +68,7 @@ def test_a_hint_for_a_file_can_be_pasted_into_it() -> None:
         (TrainConfig, "loss-type: sigmod", "option `loss-type` in `{file}` is not valid", "`loss-type: sigmoid`"),
         (
             PrepareConfig,
-            "max_length: 8",
+            "max_length: 64",
             "`max_length` counts tokens, so it needs --model",
             "--model Qwen/Qwen2-7B-Instruct",
         ),

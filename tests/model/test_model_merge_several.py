@@ -125,17 +125,17 @@ def test_other_combinations_are_those_of_peft(
 REFUSED: list[tuple[tuple[str, ...], dict[str, Any], str, str]] = [
     (("one", "two"), {}, "2 adapters and 0 weights are given", "--weights 0.5 --weights 0.5"),
     (("one", "two"), {"weights": [1.0]}, "2 adapters and 1 weight are given", "--weights 0.5 --weights 0.5"),
-    (("one",), {"weights": [1.0]}, "`--weights` is for several adapters, and one is given", "leave it out"),
+    (("one",), {"weights": [1.0]}, "`--weights` is for several adapters, and one is given", "leave `--weights` out"),
     (
         ("one", "small"), {"weights": [1, 1], "combination_type": "linear"},
         "`linear` combines adapters of one rank, and these have `one` 4 and `small` 2", "--combination-type cat, or",
     ),
     (("one", "two"), {"weights": [1, 1], "combination_type": "ties"}, "needs the share of values", "--density 0.5"),
-    (("one", "two"), {"weights": [1, 1], "density": 0.5}, "so `--density` has no effect", "leave it out, or"),
-    (("one", "two"), {"weights": [math.nan, 1]}, "nan is no weight: -100 to 100 are", "--weights 0.5"),
+    (("one", "two"), {"weights": [1, 1], "density": 0.5}, "so `--density` has no effect", "leave `--density` out, or"),
+    (("one", "two"), {"weights": [math.nan, 1]}, "nan is no weight: -100 to 100 are", "--weights 0.5 --weights 0.5"),
     (("one", "two"), {"weights": [1, math.inf]}, "inf is no weight", "--weights 0.5"),
     (("one", "two"), {"weights": [1, -1e30]}, "-1e\\+30 is no weight", "--weights 0.5"),
-    (("one", "two"), {"weights": [0, 0]}, "all weights are 0, which would give the base", "give one above 0"),
+    (("one", "two"), {"weights": [0, 0]}, "all weights are 0, which would give", "--weights 0.5 --weights 0.5"),
     (("one", "dora"), {"weights": [1, 1]}, "`dora` is DoRA", "merge it alone"),
 ]  # fmt: skip
 

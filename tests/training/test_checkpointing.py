@@ -152,7 +152,7 @@ def test_auto_is_recorded_as_a_number(base: Path, dataset_dir: Path, tmp_path: P
     ("more", "message"),
     [
         ({"checkpoint_layers": 2, "gradient_checkpointing": False}, "needs --gradient-checkpointing"),
-        ({"checkpoint_layers": -1}, "checkpoint_layers must be 0 or more"),
+        ({"checkpoint_layers": -1}, "--checkpoint-layers must be 0 or more"),
         ({"checkpoint_layers": "some"}, "checkpoint-layers"),
         ({"checkpoint_layers": LAYERS + 1}, "more than the 4 layers"),
     ],
