@@ -153,21 +153,33 @@ def _merged(snapshot: Snapshot) -> Inspection:
     card, about = _card(snapshot, "merged")
     facts: dict[str, Any] = {}
     if manifest is not None:
+        nats = f"largest difference from the adapter{'s' if len(manifest.parts) > 1 else ''}, nats"
         facts = {
             "base": manifest.base.name,
             "base revision": manifest.base.revision,
-            "adapter": manifest.adapter.name,
-            "adapter version": manifest.adapter.version,
+            **_adapters(manifest),
             "merged into": "NF4 weights, de-quantised" if manifest.dequantised else "the original weights",
             "type": manifest.dtype,
             "parameters": manifest.parameters,
-            "largest difference from the adapter, nats": manifest.check.largest_difference,
+            nats: manifest.check.largest_difference,
         }
     facts |= {
         "bytes of weights": sum(size for name, size in snapshot.files.items() if name.endswith(".safetensors")),
         **_release(snapshot, about, findings),
     }
     return Inspection(snapshot.ref, "merged", snapshot.commit, _known(facts), findings + card)
+
+
+def _adapters(manifest: MergeManifest) -> dict[str, Any]:
+    """Return the adapters of a merge, and what they weigh where there are several."""
+    found: dict[str, Any] = {}
+    for number, part in enumerate(manifest.parts, start=1):
+        word = "adapter" if number == 1 else f"adapter {number}"
+        found |= {word: part.adapter.name, f"{word} version": part.adapter.version}
+        found |= {f"{word} weighs": part.weight} if len(manifest.parts) > 1 else {}
+    if len(manifest.parts) > 1:
+        found["combined by"] = manifest.config.get("combination_type")
+    return found
 
 
 def _dataset(snapshot: Snapshot) -> Inspection:

@@ -12,7 +12,8 @@ from huggingface_hub import HfApi, ModelCard
 from safetensors.torch import load_file, save_file
 
 from hubdpo import push, train, verify
-from hubdpo.artefacts.manifests.run import RunManifest
+from hubdpo.artefacts.folders.lineage import check_not_rounded_away
+from hubdpo.artefacts.manifests.run import AdapterRef, Ancestor, BaseRef, RunManifest
 from hubdpo.errors import ArtefactError, ConfigError, UnsupportedBase
 from hubdpo.model.merge.merge import merge
 from hubdpo.release.diff.diff import diff
@@ -46,6 +47,13 @@ def test_a_merge_into_dequantised_weights_is_not_made_nf4_again(
         train(model_name_or_path=str(merged), dataset=str(dataset_dir), output_dir=tmp_path / "run")
     assert caught.value.hint == "--no-load-in-4bit"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_all_adapters_are_named_that_nf4_would_round_away() -> None:
+    other = AdapterRef(name="me/two", sha256="0" * 64)
+    merge = Ancestor(adapter="me/one", base="me/base", dequantised=True, others=[other], weights=[0.5, 0.5])
+    with pytest.raises(ConfigError, match="with the adapters me/one and me/two merged in; .* most of those adapters"):
+        check_not_rounded_away(BaseRef(name="m", made_by=[merge]), load_in_4bit=True)
 
 
 @pytest.mark.slow

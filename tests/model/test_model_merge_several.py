@@ -20,6 +20,7 @@ from hubdpo.artefacts.manifests.merge import MergeManifest
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.cli.app import app
 from hubdpo.errors import ConfigError, LicenceError
+from hubdpo.release.inspect import inspect
 from tests.near import assert_near
 from tests.training.sft import sft_adapter
 
@@ -186,10 +187,15 @@ def test_record_card_licence_and_lineage_have_every_adapter(
     ]  # fmt: skip
     again = hubdpo.merge(places, merged, weights=[0.75, 0.5], base_weights="original", dtype="float32")
     assert again == made  # up to date
+    facts = inspect(str(merged)).facts
+    named = {name: value for name, value in facts.items() if name.startswith(("adapter", "combined"))}
+    assert named == {
+        "adapter": "one", "adapter weighs": 0.75, "adapter 2": "run", "adapter 2 weighs": 0.5, "combined by": "cat",
+    }  # fmt: skip
     options = ["--weights", "0.75", "--weights", "0.5", "--base-weights", "original", "--dtype", "float32"]
     done = CliRunner().invoke(app, ["merge", *map(str, places), "--output-dir", str(merged), *options])
     assert "differ from those of 2 adapters together by" in " ".join(done.output.split())
-    with pytest.raises(ConfigError, match="holds another merge"):
+    with pytest.raises(ConfigError, match="holds another merge, of 0.75 × one \\+ 0.5 × run"):
         hubdpo.merge(places, merged, weights=[0.5, 0.5], base_weights="original", dtype="float32")
     hubdpo.push(merged, repo_id, version="1.0.0")
     card = (merged / "README.md").read_text()

@@ -51,9 +51,11 @@ def check_not_rounded_away(base: BaseRef, *, load_in_4bit: bool) -> None:
     """
     if load_in_4bit and base.made_by and base.made_by[0].dequantised:
         merge = base.made_by[0]
+        names = " and ".join([merge.adapter, *(other.name for other in merge.others)])
+        adapter = "adapters" if merge.others else "adapter"
         raise ConfigError(
-            f"`{base.name}` is {merge.base} in NF4, de-quantised, with the adapter {merge.adapter} merged in; as NF4 "
-            "again it would lose most of that adapter",
+            f"`{base.name}` is {merge.base} in NF4, de-quantised, with the {adapter} {names} merged in; as NF4 again "
+            f"it would lose most of {'those' if merge.others else 'that'} {adapter}",
             hint="--no-load-in-4bit",
         )
 

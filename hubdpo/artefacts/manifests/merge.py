@@ -91,6 +91,13 @@ class MergeManifest(Manifest):
         """The hash of each adapter's weights, with its weight: equal ones and equal options give equal models."""
         return [(part.adapter.sha256, part.weight) for part in self.parts]
 
+    @property
+    def sum(self) -> str:
+        """The names of the adapters, with their weights where there are several."""
+        if len(self.parts) == 1:
+            return self.adapter.name
+        return " + ".join(f"{part.weight:g} × {part.adapter.name}" for part in self.parts)
+
 
 def read_merged_folder(folder: Path) -> MergeManifest:
     """Read and verify the folder of a merged model. Raise ArtefactError if it is incomplete or was edited."""

@@ -119,7 +119,7 @@ def _ready(config: MergeConfig, sources: list[Source]) -> MergeManifest | None:
     manifest = read_merged_folder(folder)
     contents = [(source.ref.sha256, source.weight) for source in sources]
     if (manifest.contents, manifest.base, manifest.config) != (contents, sources[0].run.base, _lasting(config)):
-        raise ConfigError(f"`{folder}` holds another merge, of {manifest.adapter.name}", hint=hint)
+        raise ConfigError(f"`{folder}` holds another merge, of {manifest.sum}", hint=hint)
     return manifest
 
 
