@@ -139,8 +139,13 @@ def _evaluate(config: EvaluateConfig, subject: Subject, output: Path) -> EvalRep
                 _compare_or_record(subject, models, tokenizer)
             scored[weights] = [
                 score_encoded(
-                    models, each.test, beta=beta, batch_size=batch_size, split=each.dataset.split, kept=scores
-                )
+                    models,
+                    each.test,
+                    beta=beta,
+                    batch_size=batch_size,
+                    kept=scores,
+                    split=f"{each.dataset.name} {each.dataset.split}",
+                )  # fmt: skip
                 for each in sets
             ]
             if beside is None:

@@ -45,7 +45,7 @@ def look_at(name: str, subject: Subject) -> Found:
     data = subject.training_data
     trained_on = data.fingerprint if data is not None else None
     if not manifest.splits.get("train") or manifest.fingerprint == trained_on:
-        raise ArtefactError("the dataset has no test split", hint="hubdpo prepare SOURCE -o DIR --test-size 0.05")
+        raise ArtefactError(f"`{name}` has no test split", hint="hubdpo prepare SOURCE -o DIR --test-size 0.05")
     console.info(f"{name} has no test split; its train split is scored")
     return Found(pinned, "train")
 

@@ -19,15 +19,15 @@ from hubdpo.data.pairs.example import Rejection, number_of
 from hubdpo.errors import ConfigError, DataError
 
 
-def check_value_columns(config: TrainConfig, dataset: PrepareManifest) -> None:
-    """Raise ConfigError if the dataset lacks a column that the losses read."""
-    missing = [name for name in config.value_columns if name not in dataset.columns]
+def check_value_columns(config: TrainConfig, name: str, dataset: PrepareManifest) -> None:
+    """Raise ConfigError if the dataset that was given as `name` lacks a column that the losses read."""
+    missing = [column for column in config.value_columns if column not in dataset.columns]
     if missing:
-        held = ", ".join(f"`{name}`" for name in dataset.columns) or "none"
-        others = [f"--keep {shlex.quote(name)}" for name in config.value_columns if name not in SCORES]
+        held = ", ".join(f"`{column}`" for column in dataset.columns) or "none"
+        others = [f"--keep {shlex.quote(column)}" for column in config.value_columns if column not in SCORES]
         scores = ["--keep-scores"] if {*SCORES} & {*config.value_columns} else []
         raise ConfigError(
-            f"the dataset has no column `{missing[0]}`; beside the messages it has {held}",
+            f"`{name}` has no column `{missing[0]}`; beside the messages it has {held}",
             hint=f"hubdpo prepare SOURCE -o DIR {' '.join([*scores, *others])}",
         )
 

@@ -110,20 +110,21 @@ def check_inputs(config: TrainConfig) -> TrainConfig:
     dataset, pinned = look_at_dataset(config.dataset)
     if config.lr_scheduler_type in BY_EVALUATION and not dataset.splits.get("test"):
         raise ConfigError(
-            f"the schedule `{config.lr_scheduler_type}` follows the loss on a test split, and the dataset has none",
+            f"the schedule `{config.lr_scheduler_type}` follows the loss on a test split, and "
+            f"`{config.dataset}` has none",
             hint="--lr-scheduler-type cosine, or hubdpo prepare SOURCE -o DIR --test-size 0.05",
         )
-    check_value_columns(config, dataset)
+    check_value_columns(config, config.dataset, dataset)
     if config.chooses and not dataset.splits.get("test"):
         option = "load-best-model-at-end" if config.load_best_model_at_end else "early-stopping-patience"
         raise ConfigError(
-            f"`--{option}` compares evaluations on a test split, and the dataset has none",
+            f"`--{option}` compares evaluations on a test split, and `{config.dataset}` has none",
             hint="hubdpo prepare SOURCE -o DIR --test-size 0.05",
         )
     places = {}
     for name, place in config.evaluation_sets.items():
         held_out, places[name] = look_at_dataset(place, trains=False)
-        check_value_columns(config, held_out)
+        check_value_columns(config, place, held_out)
     config = config.model_copy(update={"eval_dataset": [f"{name}={place}" for name, place in places.items()]})
     config, start = with_start(config.model_copy(update={"dataset": pinned}))
     config = look_at_base(config, functools.partial(check_fit, start, config) if start is not None else None)

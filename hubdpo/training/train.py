@@ -289,7 +289,7 @@ def _score(
         report.write(config.output_dir / EVAL_FILE)
         write_atomic(config.output_dir / EVAL_PAIRS_FILE, to_lines(scores))
     else:
-        console.warn("the dataset has no test split, so the run has no eval.json")
+        console.warn(f"`{config.dataset}` has no test split, so the run has no eval.json")
 
 
 def _device_name(device: str) -> str:

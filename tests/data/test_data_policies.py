@@ -227,7 +227,7 @@ def test_a_source_may_leave_a_published_split_aside(prepare: Any) -> None:
 def test_a_column_of_a_source_that_names_no_split_is_refused(prepare: Any) -> None:
     column = [{**row, "part": "easy"} for row in rows(20)]
     with pytest.raises(
-        DataError, match=r"`split: part`: no value of this column is the name of a split; it has `easy`"
+        DataError, match=r"\.jsonl: `split: part`: no value of this column is the name of a split; it has `easy`"
     ):
         prepare((column, {"split": "part"}), (other(20), {}))
 

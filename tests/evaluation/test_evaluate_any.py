@@ -285,13 +285,20 @@ def test_the_base_of_another_machine_is_asked_for(foreign: Path, dataset_dir: Pa
     assert caught.value.hint == "add `--model-name-or-path BASE`"
 
 
+def test_of_several_datasets_the_one_is_named_of_which_no_pair_can_be_scored(
+    run_dir: Path, dataset_dir: Path, other_data: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ArtefactError, match=f"no pair of the `{dataset_dir.name} test` split can be scored"):
+        evaluate(run_dir, dataset=[dataset_dir, other_data], max_length=1, output_dir=tmp_path / "out")
+
+
 def test_pairs_that_were_trained_on_are_not_held_out(run_dir: Path, other_data: Path, tmp_path: Path) -> None:
     run = shutil.copytree(run_dir, tmp_path / "run")
     manifest = json.loads((run / RUN_FILE).read_text())
     trained_on = json.loads((other_data / "prepare.json").read_text())["fingerprint"]
     manifest["dataset"]["fingerprint"] = trained_on
     (run / RUN_FILE).write_text(json.dumps(manifest))
-    with pytest.raises(ArtefactError, match="has no test split"):
+    with pytest.raises(ArtefactError, match=f"`{other_data}` has no test split"):
         evaluate(run, dataset=other_data)
 
 

@@ -117,6 +117,13 @@ def test_two_sets_of_one_name_are_refused() -> None:
     assert caught.value.hint == "give one another: --eval-dataset NAME=DATASET"
 
 
+def test_the_set_that_lacks_a_column_is_named(data: dict[str, Path], tmp_path: Path) -> None:
+    weighed = prepared(tmp_path / "weighed", [{**pair(number), "w": 1} for number in range(8)], keep=["w"], test_size=0)
+    given = options("no/base", weighed, tmp_path / "run", eval_dataset=[f"more={data['alone']}"], weight_column="w")
+    with pytest.raises(ConfigError, match=f"`{data['alone']}` has no column `w`"):
+        train(**given)
+
+
 def test_a_set_that_is_not_there_is_refused_before_the_base_is_loaded(
     tiny_base: Path, data: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -192,15 +192,16 @@ def _report_unknown(
 
 def _check_columns(pieces: Sequence[Piece], rules: Sequence[Rules], first: Sequence[PieceResult]) -> None:
     """Raise DataError if a column that was asked for names no split in any row that it was asked for."""
-    found: dict[tuple[str, int | None], list[PieceResult]] = {}
+    found: dict[tuple[str, int | None], list[tuple[str, PieceResult]]] = {}
     for piece, rule, result in zip(pieces, rules, first, strict=True):
         if (column := rule.split_column) is not None and column.asked:
             of_source = None if rule.source.split is None else piece.file.described
-            found.setdefault((column.place, of_source), []).append(result)
+            found.setdefault((column.place, of_source), []).append((piece.file.name, result))
     for (place, source), results in found.items():
-        if not any(result.split_by_column for result in results):
-            option = f"`--split {place}`" if source is None else f"`split: {place}`"
-            values = _listed(sum((result.no_split for result in results), Counter()), rules[0])
+        if not any(result.split_by_column for _, result in results):
+            of = console.listed(dict.fromkeys(name for name, _ in results))
+            option = f"`--split {place}`" if source is None else f"{of}: `split: {place}`"
+            values = _listed(sum((result.no_split for _, result in results), Counter()), rules[0])
             meant = split_of(place) if source is not None else None
             hint = "name a column with values such as train and test, or leave the option out"
             raise DataError(
