@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -23,8 +25,25 @@ def _named(text: str) -> tuple[str, str]:
     name, equals, place = text.partition("=")
     if equals and re.fullmatch(r"[\w.-]+", name):
         return name, place
-    last = text.partition("@")[0].rstrip("/").rpartition("/")[2]
-    return re.sub(r"[^\w.-]+", "-", last), text
+    return _as_name(text.partition("@")[0].rstrip("/").rpartition("/")[2]), text
+
+
+def _as_name(text: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", text)
+
+
+def _refuse_no_name(text: str, others: Sequence[str]) -> None:
+    """Raise Unfit for NAME=DATASET whose name cannot be part of a metric's, and for a name without a dataset.
+
+    The folder of a dataset, and a revision, may have a `=` in its name. `others` are the values around it.
+    """
+    name, equals, place = text.partition("=")
+    if not equals or "@" in name or Path(text).is_dir() or (place and _named(text)[0] == name):
+        return
+    meant = f"{_as_name(name) or _named(place)[0]}={place or 'DATASET'}"
+    hint = " ".join(f"--eval-dataset {shlex.quote(meant if each == text else each)}" for each in others)
+    why = "the name may have letters, digits, `.`, `_` and `-` alone" if place else "the dataset is missing"
+    raise Unfit(f"of `{text}` {why}", hint=hint)
 
 
 class EvaluationOptions(Config):
@@ -53,6 +72,8 @@ class EvaluationOptions(Config):
     @field_validator("eval_dataset")
     @classmethod
     def _one_name_each(cls, value: list[str]) -> list[str]:
+        for text in value:
+            _refuse_no_name(text, value)
         names = [name for name, _ in map(_named, value)]
         if twice := [name for name in names if names.count(name) > 1]:
             raise Unfit(f"two sets have the name `{twice[0]}`", hint="give one another: --eval-dataset NAME=DATASET")

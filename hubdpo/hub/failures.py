@@ -8,12 +8,12 @@ import os
 import re
 import socket
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from json import JSONDecodeError
 from typing import TYPE_CHECKING
 
-from hubdpo.artefacts.folders.named import near_folder
+from hubdpo.artefacts.folders.named import ANY, near_folder
 from hubdpo.errors import HubdpoError, HubError, MachineError, NoSuchRevision
 from hubdpo.hub.absent import log_in, near_revision, not_there, not_yours, token
 from hubdpo.hub.reference import RepoType, type_option
@@ -166,10 +166,11 @@ class NotCached(NoSuchRevision):
 
 
 @contextmanager
-def no_folder(ref: str) -> Iterator[None]:
+def no_folder(ref: str, wanted: Sequence[str] = ANY) -> Iterator[None]:
     """Add to a HubError that there is no folder `ref` either: a name with one slash may mean a folder or a repo.
 
-    Its hint is a folder of nearly that name, where there is one. A repo that is there was meant.
+    Its hint is a folder of nearly that name, of a kind that is `wanted`, where there is one. A repo that is there was
+    meant.
     """
     try:
         yield
@@ -177,7 +178,7 @@ def no_folder(ref: str) -> Iterator[None]:
         if isinstance(problem, (OtherType, NoSuchRevision)) and not isinstance(problem, NotCached):
             raise
         message = f"{problem.message}; and there is no folder `{ref}` here"
-        raise type(problem)(message, hint=near_folder(ref) or problem.instead or problem.hint) from None
+        raise type(problem)(message, hint=near_folder(ref, wanted) or problem.instead or problem.hint) from None
 
 
 def as_hub_error(what: str, problem: BaseException) -> HubdpoError | None:

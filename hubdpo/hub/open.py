@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hubdpo import console
-from hubdpo.artefacts.folders.named import beside
+from hubdpo.artefacts.folders.named import ANY, near_folder
 from hubdpo.artefacts.folders.sweep_folder import refuse_sweep
 from hubdpo.errors import ConfigError, Instead, NoSuchRevision
 from hubdpo.hub.absent import not_there
@@ -34,7 +34,7 @@ def open_snapshot(
 
     Raise ConfigError for a folder with a revision or two different revisions, ArtefactError for a folder that does not
     exist or holds a sweep, HubError for a repo that does not, or is of another type than `repo_type`: its hint is a
-    folder that is here of a kind that is `wanted`.
+    folder that is here, of a kind that is `wanted` and nearly of its name.
     """
     if Path(ref).is_dir():
         if revision is not None:
@@ -42,16 +42,17 @@ def open_snapshot(
         refuse_sweep(Path(ref))
         return FolderSnapshot(ref)
     named = parse_unless_folder(ref).at(revision)
+    kinds = wanted if ("dataset" in wanted) == (repo_type == "dataset") else ANY
     try:
         if repo_type is not None:
             if named.repo_type is not None:
                 check_type(named.repo_id, repo_type, named.repo_type)
             named = named._replace(repo_type=repo_type)
-        with no_folder(ref):
+        with no_folder(ref, kinds):
             return open_repo(named, ref=ref)
     except OtherType as problem:
-        here = beside(Path(), wanted) if ("dataset" in wanted) == (repo_type == "dataset") else []
-        raise OtherType(problem.message, hint=Instead(ref, here[0]) if here else problem.hint) from None
+        near = near_folder(named.repo_id.rpartition("/")[2], kinds) if kinds is not ANY else None
+        raise OtherType(problem.message, hint=Instead(ref, near.word) if near else problem.hint) from None
 
 
 def open_repo(named: RepoRef, *, ref: str | None = None, fresh: bool = False) -> RepoSnapshot:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from huggingface_hub import HfApi
 
 import hubdpo
 from hubdpo.artefacts.manifests.bundle import Release
-from hubdpo.artefacts.manifests.manifest import RELEASE_FILE, RUN_FILE
+from hubdpo.artefacts.manifests.manifest import PREPARE_FILE, RELEASE_FILE, RUN_FILE
 from hubdpo.cli.app import main
 from hubdpo.errors import HubError, NoSuchRevision
 from hubdpo.hub import retry
@@ -38,18 +39,6 @@ NEAR = [
     ("versions published", "`published` is a folder", "versions datasets/alice/near-prefs"),
     ("verify published --check hashes", "is a folder", "verify datasets/alice/near-prefs@v1.0.0 --check hashes"),
     ("push data alice/near-dpo --version 1.0.0", "a model already", "push data alice/near-dpo-data --version 1.0.0"),
-    ("load alice/near-prefs hi", "`alice/near-prefs` is a dataset, not a model", "load run hi"),
-    ("evaluate datasets/alice/near-prefs@v1.0.0", "is a dataset, not a model", "evaluate run"),
-    (
-        "train --model-name-or-path alice/near-prefs --dataset data -o new",
-        "`alice/near-prefs` is a dataset, not a model",
-        "train --model-name-or-path tiny --dataset data -o new",
-    ),
-    (
-        "train --model-name-or-path tiny --dataset alice/near-dpo -o new",
-        "`alice/near-dpo` is a model, not a dataset",
-        "train --model-name-or-path tiny --dataset published -o new",
-    ),
     ("evaluate place/rn", "there is no folder `place/rn` here", "evaluate place/run"),
     (
         "push data bob/near-prefs --version 1.0.0",
@@ -108,6 +97,40 @@ def test_a_revision_that_is_nearly_there_is_named_in_python() -> None:
         hubdpo.load_adapter("alice/near-dpo", revision="0.1.0")
     assert caught.value.hint == "did you mean `alice/near-dpo@v0.1.0`?"
     assert "there is no folder" not in str(caught.value)
+
+
+OTHER_TYPE: list[tuple[Callable[[str], object], str, str, str, str]] = [
+    # what opens a name, the name, the manifest of the folders here, the words, and where the other type goes
+    (hubdpo.load_adapter, "alice/near-prefs", RUN_FILE, "a dataset, not a model", "a dataset goes to `--dataset`"),
+    (hubdpo.load_preferences, "alice/near-dpo", PREPARE_FILE, "a model, not a dataset", "a base goes to"),
+]
+
+
+@pytest.mark.usefixtures("place")
+@pytest.mark.parametrize(("open_it", "ref", "manifest", "words", "goes"), OTHER_TYPE)
+@pytest.mark.parametrize("is_near", [True, False])
+def test_in_place_of_a_repo_of_the_other_type_a_folder_is_named_if_its_name_is_near(
+    open_it: Callable[[str], object], ref: str, manifest: str, words: str, goes: str, is_near: bool,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    name = f"my-{ref.partition('/')[2]}" if is_near else "quite-another"
+    for folder, file in ((name, manifest), ("other-kind", "config.json"), (f"{ref[6:]}-", "config.json")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / file).write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(HubError, match=words) as caught:
+        open_it(ref)
+    assert str(caught.value.hint).startswith(f"did you mean `{name}`?" if is_near else goes)
+
+
+@pytest.mark.usefixtures("place")
+def test_a_folder_of_another_kind_is_not_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "alice" / "quite-differen").mkdir(parents=True)
+    (tmp_path / "alice" / "quite-differen" / PREPARE_FILE).write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(HubError, match="there is no folder `alice/quite-different`") as caught:
+        hubdpo.load_adapter("alice/quite-different")
+    assert "quite-differen`" not in str(caught.value.hint)
 
 
 @pytest.mark.usefixtures("place")

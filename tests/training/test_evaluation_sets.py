@@ -111,6 +111,28 @@ def test_a_set_is_named_by_its_place(given: list[str], names: list[str]) -> None
     assert list(TrainConfig.build({**NAMES, "eval_dataset": given}).evaluation_sets) == names
 
 
+@pytest.mark.parametrize(
+    ("given", "words", "hint"),
+    [
+        ("a/b=data", "the name may have letters", "--eval-dataset a-b=data"),
+        ("my set=data", "the name may have letters", "--eval-dataset my-set=data"),
+        ("=me/data@v1.0.0", "the name may have letters", "--eval-dataset data=me/data@v1.0.0"),
+        ("hard=", "the dataset is missing", "--eval-dataset hard=DATASET"),
+    ],
+)
+def test_what_is_no_name_of_a_set_is_refused_with_one(given: str, words: str, hint: str) -> None:
+    with pytest.raises(ConfigError, match=f"of `{given}` {words}") as caught:
+        TrainConfig.build({**NAMES, "eval_dataset": ["me/x", given]})
+    assert caught.value.hint == f"--eval-dataset me/x {hint}"
+
+
+def test_a_folder_and_a_revision_may_have_an_equals_sign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a b=c").mkdir()
+    given = ["a b=c", "me/pairs@x=1"]
+    assert TrainConfig.build({**NAMES, "eval_dataset": given}).evaluation_sets == {"a-b-c": given[0], "pairs": given[1]}
+
+
 def test_two_sets_of_one_name_are_refused() -> None:
     with pytest.raises(ConfigError, match="two sets have the name `x`") as caught:
         TrainConfig.build({**NAMES, "eval_dataset": ["a/x", "b/x"]})

@@ -114,12 +114,12 @@ def beside(path: Path, wanted: Sequence[str]) -> list[str]:
     return [_spelled(path, name) for name in (*near, *(name for name in names if name not in near))]
 
 
-def near_folder(ref: str) -> Instead | None:
-    """Return the folder that a stage made whose name is nearly `ref`, in the folder that `ref` says."""
+def near_folder(ref: str, wanted: Sequence[str] = ANY) -> Instead | None:
+    """Return the folder of a kind that is `wanted` whose name is nearly `ref`, in the folder that `ref` says."""
     path = Path(ref)
     if not path.parent.is_dir():
         return None
-    here = {Path(each).name: each for each in reversed(beside(path, ANY))}
+    here = {Path(each).name: each for each in reversed(beside(path, wanted))}
     near = difflib.get_close_matches(path.name, here, n=1)
     return Instead(ref, here[near[0]]) if near else None
 
