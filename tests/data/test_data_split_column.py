@@ -123,8 +123,9 @@ def test_the_column_is_named_by_option(column: str, tmp_path: Path) -> None:
     assert f"--split {column}" in command
 
 
-def test_a_column_by_option_that_names_no_split_is_refused(tmp_path: Path) -> None:
-    source = write(tmp_path / "raw.jsonl", named(9, ("easy", "hard", "")))
+@pytest.mark.parametrize("name", ["raw.jsonl", "train.jsonl"])
+def test_a_column_by_option_that_names_no_split_is_refused(name: str, tmp_path: Path) -> None:
+    source = write(tmp_path / name, named(9, ("easy", "hard", "")))
     with pytest.raises(DataError, match="`--split split`: no value of this column is the name of a split") as refused:
         prepare(source=source, output_dir=tmp_path / "out", split="split")
     assert "`easy` (3), `hard` (3), nothing (3)" in str(refused.value)
