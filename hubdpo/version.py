@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 
 __version__ = "0.4.0"
 LIBRARIES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets", "huggingface_hub")
+COMPUTING_LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes")
+"""Those whose version what a model computes depends on, to the last bits."""
 SOURCE = "source"
 """In place of a requirement, where nobody else can install this hubdpo from an address."""
 REQUIREMENT = r"(source|hubdpo==[A-Za-z0-9.+]+|hubdpo @ (git\+)?(https?|ssh)://[A-Za-z0-9_.~:/@%+=#&-]+)"

@@ -24,7 +24,7 @@ from hubdpo.artefacts.folders.run_folder import write_places
 from hubdpo.artefacts.folders.scratch import entries
 from hubdpo.artefacts.folders.workspace import workspace
 from hubdpo.artefacts.manifests.manifest import METRICS_FILE, PROBES_FILE, RUN_FILE, canonical_json, write_atomic
-from hubdpo.artefacts.manifests.run import Adopted, DatasetRef, RunManifest
+from hubdpo.artefacts.manifests.run import Adopted, BaseRef, DatasetRef, RunManifest
 from hubdpo.cards.licences import licence_of
 from hubdpo.cards.model.adopted import known_and_unknown
 from hubdpo.cards.model.plots import write_plots
@@ -44,6 +44,7 @@ from hubdpo.model.adapters.fit import check_shapes, modules_in
 from hubdpo.model.adapters.load import attach_adapter
 from hubdpo.model.bases.files import weight_shapes
 from hubdpo.model.bases.find import copy_base_files, find_base
+from hubdpo.model.bases.identity import identified, is_another
 from hubdpo.model.bases.load import load_base
 from hubdpo.model.device import check_device, pick_device
 from hubdpo.model.generation import stops_elsewhere, unstopped, use_stops, write_stops
@@ -60,9 +61,9 @@ GIVE_BASE = "add `--base USER/NAME` with the model that it was trained on"
 
 
 class _Looked(NamedTuple):
-    """What the small files of a base tell: its commit, and what the adapter has in place of its template and tokens."""
+    """What the files of a base tell: which it is, and what the adapter has in place of its template and tokens."""
 
-    commit: str | None
+    base: BaseRef
     template: str | None
     own_tokenizer: bool
 
@@ -191,7 +192,7 @@ def _base_of(config: AdoptConfig, found: Found, facts: Facts) -> str:
 
 
 def _look_at(base: str, found: Found) -> _Looked:
-    """Compare an adapter with the small files of its base. Raise ConfigError where it does not fit."""
+    """Compare an adapter with the files of its base. Raise ConfigError where it does not fit."""
     files = open_snapshot(base, repo_type="model")
     if ADAPTER_CONFIG in files.files:
         raise UnsupportedBase(f"`{base}` is an adapter, not a base model", hint=GIVE_BASE)
@@ -199,7 +200,7 @@ def _look_at(base: str, found: Found) -> _Looked:
     check_shapes(found.ref.name, found.adapter.shapes, files.name, shapes, hint=GIVE_BASE)
     check_on_base(found.adapter, modules_in(shapes))
     template = own_template(found.folder, found.ref.name, files)
-    return _Looked(files.commit, template, has_own_tokens(found.folder, found.ref.name, files, shapes))
+    return _Looked(identified(files), template, has_own_tokens(found.folder, found.ref.name, files, shapes))
 
 
 def _ready(
@@ -217,9 +218,8 @@ def _ready(
         raise ConfigError(f"`{folder}` holds files that are not a run", hint=hint)
     run = read_run(folder)
     sha256 = run.adopted.source.sha256 if run.adopted is not None else None
-    if (sha256, run.base.revision, run.dataset, run.config) != (
-        found.ref.sha256, looked.commit, dataset, options,
-    ):  # fmt: skip
+    is_same = (sha256, run.dataset, run.config) == (found.ref.sha256, dataset, options)
+    if not is_same or is_another(run.base, looked.base):
         what = f"the adapter {run.adopted.source.name}, adopted" if run.adopted is not None else "a run of hubdpo"
         raise ConfigError(f"`{folder}` holds {what}", hint=hint)
     return run

@@ -5,7 +5,6 @@ The base is as training quantised it, or as other programs load it.
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -13,15 +12,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from hubdpo.artefacts.formats.pair_scores import MODELS, START
 from hubdpo.artefacts.manifests.manifest import fingerprint
-from hubdpo.evaluation.subject import WHOLE, Subject, content_key
+from hubdpo.evaluation.subject import ADAPTER_FILES, Subject
 from hubdpo.model.adapters.load import attach_adapter, attach_another
 from hubdpo.model.adapters.reference import REFERENCE, adapter_active, add_reference
 from hubdpo.model.adapters.start import StartAdapter
 from hubdpo.model.bases.find import Base
+from hubdpo.model.bases.identity import files_hash, key_of
 from hubdpo.model.bases.load import load_base
 from hubdpo.model.generation import use_stops
 from hubdpo.model.log_probs import causal_lm
 from hubdpo.model.memory import room_for_base
+from hubdpo.version import COMPUTING_LIBRARIES, library_versions
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 BASE, ADAPTER = MODELS
 OTHER = "other"
 """The adapter that is compared with the one that is evaluated, also its name in the PEFT model."""
-PACKAGES = ("torch", "transformers", "peft", "bitsandbytes")
 WORDS = {BASE: "base", ADAPTER: "adapter", START: "adapter it started from", OTHER: "other adapter"}
 
 
@@ -122,12 +122,11 @@ def load_models(parts: Parts, weights: Weights, device: str) -> Models:
 
 def _keys(parts: Parts, weights: str, device: str) -> dict[str, str]:
     """Return the hash of all that the numbers of each model depend on, besides the tokens."""
-    ref = parts.base.ref
-    stored = f"{ref.repo_id}@{ref.revision}" if ref.revision else content_key(parts.base.folder, WHOLE)
-    place = [stored, weights, device, *(importlib.metadata.version(name) for name in PACKAGES)]
+    versions = library_versions()
+    place = [key_of(parts.base.ref), weights, device, *(versions[name] for name in COMPUTING_LIBRARIES)]
     adapters = {BASE: "", ADAPTER: parts.subject.key}
     if parts.start is not None:
-        adapters["start"] = fingerprint(parts.start.ref.sha256)
+        adapters["start"] = files_hash(parts.start.folder, ADAPTER_FILES)
     if parts.other is not None:
         adapters[OTHER] = parts.other.key
     return {name: fingerprint([place, key]) for name, key in adapters.items()}

@@ -18,21 +18,22 @@ from hubdpo.artefacts.folders.model_files import (
 )
 from hubdpo.artefacts.folders.run_folder import remembered_folder
 from hubdpo.artefacts.formats.bounded import JsonObject, shortened
-from hubdpo.artefacts.manifests.manifest import MERGE_FILE, RUN_FILE, fingerprint, sha256_file
+from hubdpo.artefacts.manifests.manifest import MERGE_FILE, RUN_FILE, sha256_file
 from hubdpo.artefacts.manifests.merge import MergeManifest
 from hubdpo.artefacts.manifests.run import AdapterRef, DatasetRef, RunManifest
 from hubdpo.config import EvaluateConfig
 from hubdpo.config.base import MODELS
 from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.hub.open import open_snapshot
-from hubdpo.hub.snapshot import FolderSnapshot, Snapshot
+from hubdpo.hub.snapshot import Snapshot
 from hubdpo.model.adapters.check import CheckedAdapter, check_adapter_files
 from hubdpo.model.adapters.start import StartAdapter, find_start
 from hubdpo.model.bases.find import Base, base_folder, find_base, named_as_base
+from hubdpo.model.bases.identity import COMPUTING, files_hash
 from hubdpo.model.untrusted import AGAIN
 
-WHOLE = (CONFIG, "*.safetensors")
-"""Files that decide what a whole model computes."""
+ADAPTER_FILES = (ADAPTER_CONFIG, ADAPTER_WEIGHTS)
+"""Files that decide what an adapter computes beside its base."""
 GIVE_BASE = "add `--model-name-or-path BASE`"
 
 
@@ -63,7 +64,7 @@ class Subject:
     @property
     def key(self) -> str:
         """The hash of the files that decide what it computes beside its base."""
-        return content_key(self.folder, WHOLE if self.is_whole else (ADAPTER_CONFIG, ADAPTER_WEIGHTS))
+        return files_hash(self.folder, COMPUTING if self.is_whole else ADAPTER_FILES)
 
     def tokenizer_folder(self, base: Path) -> Path:
         """Return the folder with the tokenizer of the training: the base's, unless the adapter has its own."""
@@ -153,14 +154,7 @@ def find_subject(config: EvaluateConfig) -> Subject:
 
 def _ref(files: Snapshot, folder: Path) -> AdapterRef:
     weights = folder / ADAPTER_WEIGHTS
-    return files.as_adapter(sha256_file(weights) if weights.is_file() else content_key(folder, WHOLE))
-
-
-def content_key(folder: Path, patterns: tuple[str, ...]) -> str:
-    """Return the hash of the files of a folder that match the patterns."""
-    files = FolderSnapshot(folder, all_files=True)
-    names = sorted({path.name for pattern in patterns for path in folder.glob(pattern)})
-    return fingerprint({name: files.digest(name) for name in names})
+    return files.as_adapter(sha256_file(weights) if weights.is_file() else files_hash(folder))
 
 
 def find_base_of(subject: Subject, config: EvaluateConfig) -> Base:
@@ -229,5 +223,10 @@ def find_other(config: EvaluateConfig, subject: Subject, base: Base) -> Subject 
         raise ConfigError(
             f"`{config.against}` is an adapter of {shortened(str(named), 100)}, not of {base.ref.repo_id}",
             hint="give an adapter of the same base; where it is a copy of it, name it with `--model-name-or-path`",
+        )
+    hashes = {base.ref.sha256, other.run.base.sha256 if other.run is not None else None} - {None}
+    if config.model_name_or_path is None and len(hashes) > 1:
+        raise ConfigError(
+            f"`{config.against}` is an adapter of another base than `{base.folder}`", hint="give one of the same base"
         )
     return other

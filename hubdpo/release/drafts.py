@@ -20,6 +20,7 @@ from hubdpo.artefacts.folders.model_files import (
 from hubdpo.artefacts.folders.run_folder import train_again
 from hubdpo.artefacts.formats.bounded import read_text
 from hubdpo.artefacts.formats.kept_sections import loading_release, split_card
+from hubdpo.artefacts.formats.metrics_log import read_log
 from hubdpo.artefacts.manifests.bundle import Kind
 from hubdpo.artefacts.manifests.evaluation import EvalReport
 from hubdpo.artefacts.manifests.manifest import (
@@ -37,7 +38,7 @@ from hubdpo.artefacts.manifests.manifest import (
 )
 from hubdpo.artefacts.manifests.merge import read_merged_folder
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
-from hubdpo.artefacts.manifests.run import BaseRef, RunManifest, read_log
+from hubdpo.artefacts.manifests.run import BaseRef, RunManifest
 from hubdpo.cards.getting import pip_line
 from hubdpo.cards.licences import adapter_licence, merged_licence
 from hubdpo.cards.lint.body import LOCAL_PATH

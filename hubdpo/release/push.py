@@ -180,7 +180,8 @@ def _base(config: PushConfig, base: BaseRef) -> BaseRef:
         revision = resolve(config.base_model, config.base_revision)
     except HubError as problem:
         raise type(problem)(f"`--base-model`: {problem.message}", hint=problem.instead or problem.hint) from None
-    return base.model_copy(update={"repo_id": config.base_model, "name": config.base_model, "revision": revision})
+    named = {"repo_id": config.base_model, "name": config.base_model, "revision": revision, "sha256": None}
+    return base.model_copy(update=named)
 
 
 def _base_on_hub(base: BaseRef, check: Check) -> BaseState | None:

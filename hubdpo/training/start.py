@@ -48,7 +48,7 @@ def train(config: TrainConfig) -> RunManifest:
     longer run would, as far as its schedule allows. `dry_run` stops after the preflight and writes nothing.
 
     Raise ConfigError, UnsupportedBase, ArtefactError or HubError before anything is written; TrainingError when memory
-    runs out or the loss is not finite; ResumeMismatch when an option changed that the weights depend on; MachineError
+    runs out or the loss is not finite; ResumeMismatch when anything changed that the weights depend on; MachineError
     when the disk is full or this machine refuses anything else; Stopped at Ctrl-C. The hints of the last two are the
     command that resumes the run.
     """

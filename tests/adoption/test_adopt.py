@@ -230,6 +230,15 @@ def test_the_same_again_changes_nothing_and_another_is_refused(
         hubdpo.adopt(sft_adapter(tiny_base, tmp_path / "b", r=2), adopted, base=tiny_base_repo)
 
 
+def test_an_adoption_on_a_folder_that_was_changed_is_another(made: Path, tiny_base: Path, tmp_path: Path) -> None:
+    base, out = Path(shutil.copytree(tiny_base, tmp_path / "base")), tmp_path / "run"
+    run = hubdpo.adopt(made, out, base=str(base))
+    assert hubdpo.adopt(made, out, base=str(base.rename(tmp_path / "moved"))) == run
+    change(tmp_path / "moved", file="config.json", rms_norm_eps=1e-2)
+    with pytest.raises(ConfigError, match="holds the adapter out, adopted"):
+        hubdpo.adopt(made, out, base=str(tmp_path / "moved"))
+
+
 def test_training_goes_on_from_it_and_never_in_it(adopted: Path, dataset_dir: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="holds an adopted adapter, which another tool trained"):
         hubdpo.train(dataset=dataset_dir, adapter=adopted, output_dir=adopted, resume=True)

@@ -13,6 +13,7 @@ import pytest
 from pydantic import ValidationError
 
 import hubdpo
+from hubdpo.artefacts.formats.metrics_log import read_log
 from hubdpo.artefacts.manifests.base_memory import BaseMemory
 from hubdpo.artefacts.manifests.bundle import Bundle, Release
 from hubdpo.artefacts.manifests.evaluation import EvalReport, Probes
@@ -29,7 +30,7 @@ from hubdpo.artefacts.manifests.manifest import (
 )
 from hubdpo.artefacts.manifests.merge import MergeManifest
 from hubdpo.artefacts.manifests.prepare import Funnel, PrepareManifest, ToldLanguages
-from hubdpo.artefacts.manifests.run import RunManifest, read_log
+from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.artefacts.manifests.sweep import SweepManifest
 from hubdpo.errors import ArtefactError
 from hubdpo.release.verify.verify import Verified

@@ -20,12 +20,17 @@ from hubdpo import evaluate, merge, prepare, push
 from hubdpo.artefacts.manifests.evaluation import EvalReport, Ranking
 from hubdpo.artefacts.manifests.manifest import RUN_FILE
 from hubdpo.cli.app import app
+from hubdpo.config import EvaluateConfig
 from hubdpo.errors import ArtefactError, ConfigError, TrainingError
 from hubdpo.evaluation import models as loading
 from hubdpo.evaluation import scoring
 from hubdpo.evaluation.kept import Kept
+from hubdpo.evaluation.subject import find_subject
 from hubdpo.hub.snapshot import FolderSnapshot
+from hubdpo.model.adapters.start import find_start
+from hubdpo.model.bases.find import find_base
 from hubdpo.model.log_probs import answer_log_probs
+from tests.local_base import copy_on_folder
 from tests.near import assert_near
 
 pytestmark = pytest.mark.slow
@@ -200,6 +205,17 @@ def test_other_weights_have_scores_of_their_own(run_dir: Path, tmp_path: Path) -
     assert after[len(before) :].count(b"\n") * 4 == before.count(b"\n")
 
 
+def test_the_adapter_that_a_run_started_from_is_told_by_all_that_it_computes(foreign: Path, tiny_base: Path) -> None:
+    start, base = find_start(str(foreign)), find_base(str(tiny_base))
+    subject = find_subject(EvaluateConfig.build({"model": str(foreign)}))
+    keys = []
+    for alpha in (8, 16):
+        change_config(foreign, "adapter_config.json", lora_alpha=alpha)
+        keys.append(loading._keys(loading.Parts(subject, base, start, None), "float32", "cpu"))
+    assert keys[0]["start"] != keys[1]["start"]
+    assert keys[0]["base"] == keys[1]["base"]
+
+
 def test_original_weights_that_do_not_fit_are_left_out_and_said(
     run_dir: Path,
     report: EvalReport,
@@ -246,6 +262,26 @@ def of_another_base(foreign: Path, run: Path, base: Path) -> dict[str, Any]:
     return {"model": run, "against": foreign}
 
 
+def of_the_base_before_a_change(foreign: Path, run: Path, base: Path) -> dict[str, Any]:
+    folder = foreign.parent
+    changed = Path(shutil.copytree(base, folder / "base"))
+    other = copy_on_folder(run, folder / "other", changed)
+    change_config(changed, rms_norm_eps=1e-2)
+    change_config(other, "adapter_config.json", lora_alpha=1)
+    return {"model": copy_on_folder(run, folder / "run", changed), "against": other}
+
+
+def trained_before_a_change(foreign: Path, run: Path, base: Path) -> dict[str, Any]:
+    changed = Path(shutil.copytree(base, foreign.parent / "base"))
+    model = copy_on_folder(run, foreign.parent / "run", changed)
+    change_config(changed, rms_norm_eps=1e-2)
+    return {"model": model}
+
+
+def change_config(folder: Path, name: str = "config.json", **values: Any) -> None:
+    (folder / name).write_text(json.dumps({**json.loads((folder / name).read_text()), **values}))
+
+
 def base_of_another_machine(foreign: Path, run: Path, base: Path) -> dict[str, Any]:
     config = json.loads((foreign / "adapter_config.json").read_text())
     (foreign / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": "/home/x/base"}))
@@ -262,6 +298,8 @@ REFUSED: list[tuple[Callable[[Path, Path, Path], dict[str, Any]], type[Exception
     (whole_model, ConfigError, "is a whole model, and names no base", "--model-name-or-path"),
     (whole_model_beside, ConfigError, "is a whole model, not an adapter", "give an adapter"),
     (of_another_base, ConfigError, "is an adapter of me/other, not of alice/tiny-qwen2", "the same base"),
+    (of_the_base_before_a_change, ConfigError, "other` is an adapter of another base than ", "the same base"),
+    (trained_before_a_change, ConfigError, "holds another base than the run was trained on", "--model-name-or-path"),
     (against_itself, ConfigError, "is the adapter that is evaluated", "another"),
     (base_of_another_machine, ArtefactError, "is a run, not a dataset", "hubdpo prepare"),
 ]

@@ -20,6 +20,7 @@ from hubdpo.errors import ArtefactError, ConfigError, HubdpoError
 from hubdpo.hub.snapshot import FolderSnapshot
 from hubdpo.model.adapters.start import find_start
 from hubdpo.model.adapters.start_base import check_fit, with_start
+from tests.local_base import copy_on_folder
 from tests.training.sft import ADAPTER, change, sft_adapter
 
 LAYER = "base_model.model.model.layers.0"
@@ -189,3 +190,13 @@ def test_a_mistake_is_one_line(
         train(dataset=str(dataset_dir), output_dir=tmp_path / "run", **given)
     assert hint.replace("BASE", str(tiny_base)) in (caught.value.hint or "")
     assert not (tmp_path / "run").exists()
+
+
+def test_the_base_of_an_adapter_is_taken_as_it_was_in_training(run_dir: Path, tiny_base: Path, tmp_path: Path) -> None:
+    base = Path(shutil.copytree(tiny_base, tmp_path / "base"))
+    start = copy_on_folder(run_dir, tmp_path / "run", base)
+    assert with_start(config(adapter=str(start)))[0].model_name_or_path == str(base)
+    change(base, file="config.json", rms_norm_eps=1e-2)
+    with pytest.raises(ConfigError, match="holds another base than the run was trained on") as caught:
+        with_start(config(adapter=str(start)))
+    assert "--model-name-or-path" in (caught.value.hint or "")

@@ -35,8 +35,8 @@ def sft_adapter(base: Path, folder: Path, *, dtype: torch.dtype = torch.float32,
     return folder
 
 
-def change(folder: Path, **keys: Any) -> Path:
-    """Change keys of an adapter's config."""
-    config = json.loads((folder / CONFIG).read_text()) | keys
-    (folder / CONFIG).write_text(json.dumps(config))
+def change(folder: Path, *, file: str = CONFIG, **keys: Any) -> Path:
+    """Change keys of a config, an adapter's by default."""
+    config = json.loads((folder / file).read_text()) | keys
+    (folder / file).write_text(json.dumps(config))
     return folder

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +11,16 @@ import numpy as np
 import pytest
 import torch
 from test_grouping import all_pairs, trainer_for
+from test_token_budget import config_for
 
 from hubdpo.data.encoded.rows import SIDES, TokenRows
+from hubdpo.model.bases.find import find_base
 from hubdpo.training.step import reference
 from hubdpo.training.step.batch import REFERENCE
 from hubdpo.training.step.passes import packed_tokens, padded_tokens
-from hubdpo.training.step.reference import add_reference_log_probs, answer_keys
+from hubdpo.training.step.reference import add_reference_log_probs, answer_keys, reference_identity
 from hubdpo.training.step.trainer import SharedPrefixDPOTrainer, use_cached_reference
+from hubdpo.version import library_versions
 from tests.near import assert_near
 
 Rows = list[dict[str, Any]]
@@ -139,3 +144,26 @@ def test_train_and_held_out_rows_get_their_own(tiny_base: Path, tmp_path: Path, 
     for rows in (trainer.train_dataset, trainer.eval_dataset):
         assert all(np.isfinite(rows.numbers(name)).all() for name in REFERENCE)
     assert len([*(cache / "reference").iterdir()]) == 2  # fused kernels round otherwise
+
+
+def test_references_are_cached_for_each_base_of_its_own(tiny_base: Path, tmp_path: Path) -> None:
+    folders = [Path(shutil.copytree(tiny_base, tmp_path / place / "base")) for place in ("first", "moved", "changed")]
+    config = json.loads((folders[2] / "config.json").read_text())
+    (folders[2] / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 1e-2}))
+    moved = folders[1].rename(tmp_path / "renamed")
+    identities = [
+        reference_identity(config_for(tmp_path), find_base(str(folder)), "cpu")
+        for folder in (folders[0], moved, folders[2])
+    ]
+    assert identities[0] == identities[1]
+    assert identities[0] != identities[2]
+
+
+@pytest.mark.parametrize("name", ["torch", "transformers", "peft", "bitsandbytes"])
+def test_references_are_cached_for_each_version_of_a_library(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    base, versions = find_base(str(tiny_base)), {**library_versions(), name: "0"}
+    before = reference_identity(config_for(tmp_path), base, "cpu")
+    monkeypatch.setattr(reference, "library_versions", lambda: versions)
+    assert reference_identity(config_for(tmp_path), base, "cpu") != before

@@ -16,8 +16,9 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from hubdpo import evaluate, load_adapter, merge, push, train
+from hubdpo.artefacts.folders.run_folder import write_places
 from hubdpo.artefacts.manifests.manifest import canonical_json
-from hubdpo.artefacts.manifests.run import BaseRef, Change, DatasetRef, RunManifest
+from hubdpo.artefacts.manifests.run import AdapterRef, BaseRef, Change, DatasetRef, RunManifest
 from hubdpo.cards.commands import train_command
 from hubdpo.cli.app import app
 from hubdpo.config import TrainConfig
@@ -283,6 +284,7 @@ def manifest_of(config: TrainConfig, **more: Any) -> RunManifest:
 
 
 DATA = DatasetRef(name="d", fingerprint="f", train_pairs=8, test_pairs=0)
+BASE_NOW = BaseRef(name="b", sha256="1" * 64)
 CONFIG = TrainConfig.build({"model_name_or_path": "b", "dataset": "d", "output_dir": "r"})
 
 
@@ -321,6 +323,18 @@ def test_another_base_or_other_data_are_another_run(what: str) -> None:
     data = DATA if what == "base" else DATA.model_copy(update={"fingerprint": "g"})
     with pytest.raises(ResumeMismatch, match=what):
         check_same_experiment(manifest_of(CONFIG), CONFIG, base, data)
+
+
+def test_a_folder_of_the_same_name_with_other_files_is_another_base() -> None:
+    earlier = manifest_of(CONFIG).model_copy(update={"base": BaseRef(name="b", sha256="1" * 64)})
+    with pytest.raises(ResumeMismatch, match="base files"):
+        check_same_experiment(earlier, CONFIG, BaseRef(name="b", sha256="2" * 64), DATA)
+
+
+def test_a_base_that_was_moved_and_one_without_a_hash_are_resumed() -> None:
+    moved = BaseRef(name="c", sha256="1" * 64)
+    check_same_experiment(manifest_of(CONFIG).model_copy(update={"base": moved}), CONFIG, BASE_NOW, DATA)
+    check_same_experiment(manifest_of(CONFIG), CONFIG, BASE_NOW, DATA)  # as hubdpo 0.4 recorded it
 
 
 def test_options_newer_than_the_run_count_as_their_default() -> None:
@@ -431,6 +445,25 @@ def test_other_data_lead_to_another_folder_first() -> None:
     first, second = str(caught.value.hint).split(", or ")
     assert first == "give another `--output-dir`; leave `--resume` out"
     assert second.startswith("hubdpo train ") and second.endswith("--resume")
+
+
+@pytest.mark.parametrize("option", ["model_name_or_path", "dataset", "adapter"])
+def test_a_folder_that_was_changed_is_to_be_put_back(tmp_path: Path, option: str) -> None:
+    """The command of the run names the folder as well, so it would be refused again."""
+    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    here.mkdir()
+    config = CONFIG.model_copy(update={"output_dir": tmp_path, option: str(here)})
+    earlier = manifest_of(config).model_copy(update={"base": BaseRef(name="here", sha256="2" * 64)})
+    data, start = DATA, AdapterRef(name="here", sha256="1" * 64)
+    base = BASE_NOW if option == "model_name_or_path" else earlier.base
+    if option == "dataset":
+        data = DATA.model_copy(update={"fingerprint": "g"})
+    for place, way_back in ((here, f"put `{here}` back as it was"), (elsewhere, "hubdpo train ")):
+        write_places(tmp_path, {option: str(place)})
+        with pytest.raises(ResumeMismatch) as caught:
+            check_same_experiment(earlier, config, base, data, start if option == "adapter" else None)
+        assert str(caught.value.hint).partition(", or ")[2].startswith(way_back)
+        elsewhere.mkdir(exist_ok=True)
 
 
 def flip_a_byte(path: Path) -> None:

@@ -1,4 +1,7 @@
-"""The folder of what runs share and can make again: token ids and reference log-probs. It may be deleted any time."""
+"""The folder of what runs share and can make again: token ids, reference log-probs and hashes of large files.
+
+It may be deleted any time.
+"""
 
 from __future__ import annotations
 

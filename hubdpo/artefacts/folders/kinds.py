@@ -20,6 +20,7 @@ from hubdpo.artefacts.folders.run_folder import train_again
 from hubdpo.artefacts.folders.sweep_folder import refuse_sweep
 from hubdpo.artefacts.folders.walk import files_below
 from hubdpo.artefacts.formats.bounded import read_bytes, read_object, read_text
+from hubdpo.artefacts.formats.metrics_log import read_log
 from hubdpo.artefacts.formats.pair_scores import from_lines
 from hubdpo.artefacts.formats.safetensors_header import read_header
 from hubdpo.artefacts.manifests.bundle import Kind
@@ -40,7 +41,7 @@ from hubdpo.artefacts.manifests.manifest import (
 )
 from hubdpo.artefacts.manifests.merge import MergeManifest
 from hubdpo.artefacts.manifests.prepare import PrepareManifest, card_entry
-from hubdpo.artefacts.manifests.run import RunManifest, read_log
+from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.errors import ArtefactError
 
 EVALUATED_FILES = (EVAL_FILE, EVAL_PAIRS_FILE, PROBES_FILE, CURVES_FILE)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from hubdpo.artefacts.formats.bounded import JsonObject, parse_json, read_text
+from hubdpo.artefacts.formats.bounded import JsonObject
 from hubdpo.artefacts.manifests.base_memory import BaseMemory
 from hubdpo.artefacts.manifests.manifest import Count, Files, Manifest, Number, Part, Requirement, Sha256
 from hubdpo.artefacts.manifests.tracked_run import MOST_TRACKED, TrackedRun
@@ -93,6 +92,8 @@ class Ancestor(Part):
 class BaseRef(Ref):
     """The base model."""
 
+    sha256: Sha256 | None = None
+    """Hash of the files of a folder that decide what it computes; None for a repo, and in hubdpo 0.4 and earlier."""
     license: str | None = None
     license_name: str | None = None
     license_link: str | None = None
@@ -333,17 +334,3 @@ class RunManifest(Manifest):
             losses=self.losses,
         )  # fmt: skip
         return [this, *(start.rounds if start else ())]
-
-
-def read_log(path: Path) -> list[JsonObject]:
-    """Return the lines of a metrics.jsonl. Raise ValueError, naming the line, for one that is not a JSON object."""
-    lines = []
-    for number, text in enumerate(read_text(path).splitlines(), start=1):
-        try:
-            line = parse_json(text, ours=True)
-        except ValueError as problem:
-            raise ValueError(f"line {number}: {problem}") from None
-        if not isinstance(line, dict):
-            raise ValueError(f"line {number}: it is not a JSON object")
-        lines.append(line)
-    return lines

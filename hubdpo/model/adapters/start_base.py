@@ -18,6 +18,7 @@ from hubdpo.hub.snapshot import Snapshot
 from hubdpo.model.adapters.fit import check_shapes, say_other_tokens
 from hubdpo.model.adapters.start import StartAdapter, find_start
 from hubdpo.model.bases.files import weight_shapes
+from hubdpo.model.bases.find import check_unchanged
 
 PRECISION = {True: "on the base in NF4", False: "on the base as it is stored"}
 REFERENCES = {"frozen": "this adapter, frozen", "none": "the base without it"}
@@ -77,6 +78,8 @@ def _base_of(start: StartAdapter) -> dict[str, str | None]:
         if here is None and isinstance(named, str) and Path(named).is_dir():
             here = Path(named)
         if here is not None:
+            if start.run is not None:
+                check_unchanged(start.run.base, here, hint="give the one of its training with `--model-name-or-path`")
             return {"model_name_or_path": str(here)}
     raise ConfigError(
         f"the adapter `{start.ref.name}` names the base {start.adapter.base_in_words}, which is neither a repo on the "

@@ -34,6 +34,7 @@ from hubdpo.hub.open import open_snapshot
 from hubdpo.hub.snapshot import FolderSnapshot, Snapshot
 from hubdpo.machine.refusals import in_units
 from hubdpo.model.bases.files import check_base, check_config
+from hubdpo.model.bases.identity import files_hash, identified
 from hubdpo.model.bases.tensors import BaseFacts
 from hubdpo.model.tokenizer.own_template import write_template
 
@@ -80,17 +81,14 @@ def find_base(
     if Path(name_or_path).is_dir():
         files = FolderSnapshot(name_or_path)
         check_not_an_adapter(files.folder, name_or_path)
-        ref = BaseRef(name=files.folder.resolve().name)
     else:
         repo = _open(name_or_path, revision)
         # before its weights are downloaded
         check_config(_downloaded(repo, CONFIG_FILES, [CONFIG]), load_in_4bit=load_in_4bit)
         files = _downloaded(repo, BASE_PATTERNS, NEEDED)
-        ref = BaseRef(name=repo.name, repo_id=repo.name, revision=repo.commit)
     facts = check_base(files, load_in_4bit=load_in_4bit, needs_template=needs_template)
     stated = {"made_by": ancestors(files.folder), "memory": facts.memory, **licence_of(files.folder)}
-    ref = ref.model_copy(update=stated)
-    return Base(ref, files.folder, facts)
+    return Base(identified(files).model_copy(update=stated), files.folder, facts)
 
 
 def base_folder(
@@ -98,16 +96,24 @@ def base_folder(
 ) -> Path:
     """Return the folder with the base of a run: on this machine, where `run_folder` remembers it, else from the Hub.
 
-    Raise ConfigError, with `hint`, when the base was a folder that is gone; HubError when the Hub does not have it.
+    Raise ConfigError, with `hint`, when the base was a folder that is gone or was changed; HubError when the Hub does
+    not have it.
     """
     local = remembered_folder(run_folder, "model_name_or_path") if run_folder is not None else None
     if local is not None:
+        check_unchanged(base, local, hint=hint)
         return local
     if base.repo_id is None:
         raise ConfigError(f"the base folder `{base.name}` is gone", hint=hint)
     with named_as_base():
         commit = resolve(base.repo_id, base.revision)
         return download(base.repo_id, commit, allow_patterns=BASE_PATTERNS, needed=NEEDED)
+
+
+def check_unchanged(base: BaseRef, folder: Path, *, hint: str) -> None:
+    """Raise ConfigError, with `hint`, for a folder that computes something else than the base of a run did."""
+    if base.sha256 is not None and files_hash(folder) != base.sha256:
+        raise ConfigError(f"`{folder}` holds another base than the run was trained on", hint=hint)
 
 
 @contextmanager

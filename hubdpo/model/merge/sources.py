@@ -82,9 +82,10 @@ def _find(name: str, weight: float) -> Source:
 
 
 def _check_same_base(first: Source, other: Source) -> None:
-    bases = [(source.run.base.repo_id, source.run.base.revision) for source in (first, other)]
-    is_local = None in (bases[0][0], bases[1][0])
-    if first.base.resolve() != other.base.resolve() if is_local else bases[0] != bases[1]:
+    # without hashes, one place is one base
+    bases = [(source.run.base.repo_id, source.run.base.revision, source.run.base.sha256) for source in (first, other)]
+    is_known = all(repo for repo, _, _ in bases) or all(sha256 for _, _, sha256 in bases)
+    if bases[0] != bases[1] if is_known else first.base.resolve() != other.base.resolve():
         names = [f"`{source.ref.name}` was trained on {source.run.base.label}" for source in (first, other)]
         raise ConfigError(f"{names[0]}, and {names[1]}", hint="merge adapters of one base at one commit")
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hubdpo import console
-from hubdpo.artefacts.folders.run_folder import train_again
+from hubdpo.artefacts.folders.run_folder import remembered_folder, train_again
 from hubdpo.artefacts.manifests.manifest import RUN_FILE
 from hubdpo.artefacts.manifests.run import AdapterRef, BaseRef, Change, DatasetRef, RunManifest
 from hubdpo.config import TrainConfig
 from hubdpo.config.train_groups import ALL_LINEAR
 from hubdpo.errors import ConfigError, ResumeMismatch
+from hubdpo.model.bases.identity import told_apart_by
 from hubdpo.model.bases.tensors import BaseFacts
 from hubdpo.training.run.output_folder import Checkpoint, check_output_folder, newest_checkpoint
 from hubdpo.training.run.record import Options, published_config
@@ -23,6 +25,8 @@ from hubdpo.training.run.same import LENGTH, options_of_weights, whole_options
 from hubdpo.training.schedule import planned_steps
 
 PLANNED = "planned_steps"
+IN_FOLDERS = {"base files": "model_name_or_path", "dataset fingerprint": "dataset", "adapter to start from": "adapter"}
+"""What a run is told apart by that a folder may hold, and the option that names the folder."""
 
 
 @dataclass(frozen=True)
@@ -99,10 +103,9 @@ def check_same_experiment(
     sharding: str | None = None,
 ) -> None:  # fmt: skip
     """Raise ResumeMismatch, after a table of the differences, when a resumed run would learn something else."""
-    before = {**whole_options(earlier.config)} | _identity(
-        earlier.base, earlier.dataset, earlier.started_from, earlier.sharding
-    )
-    identity = _identity(base, dataset, start, sharding)
+    identity = told_apart_by(base, earlier.base) | _identity(dataset, start, sharding)
+    before = {**whole_options(earlier.config)} | told_apart_by(earlier.base, base)
+    before |= _identity(earlier.dataset, earlier.started_from, earlier.sharding)
     now = {**whole_options(published_config(config)), **identity}
     # an option that only one of them knows is newer, or older, than the run
     fixed = options_of_weights(config) | identity.keys() | (before.keys() ^ now.keys())
@@ -125,7 +128,9 @@ def check_same_experiment(
         hint = "add `--extend`"
     elif identity.keys() & {*names}:
         resuming = "--extend" if config.extend else "--resume"
-        hint = f"give another `--output-dir`; leave `{resuming}` out, or {own}"
+        changed = _changed_in_place(config, names)  # the run's own command finds it changed as well
+        way_back = f"put {' and '.join(changed)} back as it was" if changed else own
+        hint = f"give another `--output-dir`; leave `{resuming}` out, or {way_back}"
     else:
         hint = own
     raise ResumeMismatch(
@@ -135,10 +140,20 @@ def check_same_experiment(
     )
 
 
-def _identity(base: BaseRef, dataset: DatasetRef | None, start: AdapterRef | None, sharding: str | None) -> Options:
+def _changed_in_place(config: TrainConfig, names: list[str]) -> list[str]:
+    """Return the folders that the options name as the run did, and whose content is among what differs."""
+    named = {option: getattr(config, option) for what, option in IN_FOLDERS.items() if what in names}
+    return [
+        f"`{place}`"
+        for option, place in named.items()
+        if place and remembered_folder(config.output_dir, option) == Path(place).resolve()
+    ]
+
+
+def _identity(dataset: DatasetRef | None, start: AdapterRef | None, sharding: str | None) -> Options:
     # each kind of sharding writes checkpoints of its own
     return {
-        "base": base.name, "base revision": base.revision, "dataset fingerprint": dataset and dataset.fingerprint,
+        "dataset fingerprint": dataset and dataset.fingerprint,
         "adapter to start from": start.sha256 if start is not None else None, "sharding": sharding,
     }  # fmt: skip
 

@@ -22,15 +22,16 @@ from safetensors.numpy import load_file, save
 
 from hubdpo import console
 from hubdpo.artefacts.folders.cache import cache_folder, why_not_cached
-from hubdpo.artefacts.manifests.manifest import file_entry, fingerprint, write_atomic
+from hubdpo.artefacts.manifests.manifest import fingerprint, write_atomic
 from hubdpo.config import TrainConfig
 from hubdpo.data.encoded.rows import SIDES, TokenRows
 from hubdpo.evaluation.scoring import Once, anew
 from hubdpo.model.adapters.start import StartAdapter
 from hubdpo.model.bases.find import Base
+from hubdpo.model.bases.identity import key_of
 from hubdpo.training.step.batch import REFERENCE, scored_tokens
 from hubdpo.training.step.grouping import Groups, Keys, keys_of
-from hubdpo.version import library_versions
+from hubdpo.version import COMPUTING_LIBRARIES, library_versions
 
 if TYPE_CHECKING:
     from hubdpo.training.step.trainer import SharedPrefixDPOTrainer
@@ -83,15 +84,14 @@ def reference_identity(
     config: TrainConfig, base: Base, device: str, start: StartAdapter | None = None
 ) -> dict[str, object]:
     """Name everything that reference log-probs depend on, besides the rows."""
-    # chat template and lengths need no entry: the token ids of the rows tell them. A folder has no commit, so hash it
-    weights = base.ref.revision or {path.name: file_entry(path).sha256 for path in base.folder.glob("*.safetensors")}
+    # chat template and lengths need no entry: the token ids of the rows tell them
     versions = library_versions()
     adapter = {"adapter": start.ref.sha256, "lora": start.lora} if start is not None else {}
     return {
         **(adapter if config.reference_adapter == "frozen" else {}),
-        "base": base.ref.name, "weights": weights, "load_in_4bit": config.load_in_4bit, "device": device,
+        "base": key_of(base.ref), "load_in_4bit": config.load_in_4bit, "device": device,
         "shared_prefix": config.shared_prefix, **({} if config.dtype == "auto" else {"dtype": config.dtype}),
-        "versions": {name: versions[name] for name in ("torch", "transformers")},
+        "versions": {name: versions[name] for name in COMPUTING_LIBRARIES},
         **({} if config.ld_alpha is None else {"ld_alpha": config.ld_alpha}),
     }  # fmt: skip
 
