@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -125,6 +126,16 @@ def test_lengths_are_counted_with_the_tokenizer_of_the_base(tmp_path: Path, tiny
     tokens = manifest.statistics["train"]["tokens"]
     assert tokens["prompt"]["max"] == len(prompt)
     assert tokens["chosen"]["max"] == len(whole) - len(prompt)
+
+
+def test_pairs_are_counted_again_with_another_template_in_the_folder(tmp_path: Path, tiny_base: Path) -> None:
+    base = Path(shutil.copytree(tiny_base, tmp_path / "base"))
+    before = make(tmp_path, [pair("q")], model=str(base))
+    template = (base / "chat_template.jinja").read_text()
+    (base / "chat_template.jinja").write_text("Be brief. " + template)
+    after = make(tmp_path, [pair("q")], model=str(base))
+    tokens = [manifest.statistics["train"]["tokens"]["prompt"]["max"] for manifest in (before, after)]
+    assert tokens[0] < tokens[1]
 
 
 def test_the_place_of_a_model_is_not_published(tmp_path: Path, tiny_base: Path) -> None:

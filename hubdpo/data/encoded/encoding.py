@@ -12,14 +12,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hubdpo.artefacts.folders.model_files import TOKENIZER_PATTERNS
 from hubdpo.artefacts.formats.messages import COLUMNS, TOOLS
-from hubdpo.artefacts.manifests.manifest import fingerprint, sha256_file
+from hubdpo.artefacts.manifests.manifest import fingerprint
 from hubdpo.config.chat_template import NAMES, source_of
 from hubdpo.data.encoded.rows import TokenRows
 from hubdpo.data.load import AT_ONCE, Split
 from hubdpo.data.tokens.tokenize import PairTokenizer
-from hubdpo.data.tokens.tokenizer import Model, encoder_of
+from hubdpo.data.tokens.tokenizer import Model, encoder_of, files_digest
 from hubdpo.version import __version__
 
 ROWS_PER_PART = 2000
@@ -44,9 +43,7 @@ class Encoding:
     ) -> Encoding:  # fmt: skip
         """Encode with the tokenizer in `folder`, and with a `--chat-template` in place of its own."""
         kwargs = json.dumps(template_kwargs, sort_keys=True) if template_kwargs else None
-        files = sorted({path for pattern in TOKENIZER_PATTERNS for path in folder.glob(pattern) if path.is_file()})
-        digest = fingerprint({path.relative_to(folder).as_posix(): sha256_file(path) for path in files})
-        model = Model(str(folder), digest=digest, template_kwargs=kwargs, template=template)
+        model = Model(str(folder), files=files_digest(folder), template_kwargs=kwargs, template=template)
         return cls(model, max_length, prompt_budget)
 
     def key(self, split: Split, limit: int) -> str:
@@ -54,7 +51,7 @@ class Encoding:
         template = self.model.template
         return fingerprint(
             {
-                "files": split.digests, "rows": limit, "tokenizer": self.model.digest,
+                "files": split.digests, "rows": limit, "tokenizer": self.model.files,
                 "template": None if template is None else [template if template in NAMES else "", source_of(template)],
                 "template_kwargs": self.model.template_kwargs, "max_length": self.max_length,
                 "prompt_budget": self.prompt_budget, "code": _code(),

@@ -266,7 +266,8 @@ def _settings(config: PrepareConfig, model: Model | None, files: list[RawFile]) 
     settings["model"] = None
     if model is not None:
         name = Path(model.name).name if model.revision is None else model.name  # never a path of this machine
-        settings["model"] = {"name": name, "revision": model.revision, "tokenizer": model.digest}
+        of_folder = {"files": model.files} if model.files is not None else {}
+        settings["model"] = {"name": name, "revision": model.revision, "tokenizer": model.digest, **of_folder}
     return settings
 
 

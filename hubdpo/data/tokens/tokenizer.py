@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hubdpo.artefacts.folders.model_files import TOKENIZER_PATTERNS
 from hubdpo.artefacts.folders.named import base_instead
-from hubdpo.artefacts.manifests.manifest import sha256_file
+from hubdpo.artefacts.manifests.manifest import fingerprint, sha256_file
 from hubdpo.config.repo_id import looks_like_folder
 from hubdpo.data.tokens.encoder import ChatEncoder
 from hubdpo.errors import ConfigError
@@ -27,6 +27,8 @@ class Model:
     revision: str | None = None
     digest: str | None = None
     """SHA-256 of `tokenizer.json`, for a folder."""
+    files: str | None = None
+    """Hash of all files that decide the tokens of a conversation, for a folder."""
     template_kwargs: str | None = None
     """Arguments of the chat template, as JSON."""
     template: str | None = None
@@ -39,7 +41,7 @@ def find_model(ref: str) -> Model:
         tokenizer = Path(ref) / "tokenizer.json"
         if not tokenizer.is_file():
             raise ConfigError(f"no tokenizer.json in {ref}", hint="--model Qwen/Qwen2-7B-Instruct")
-        return Model(str(Path(ref).resolve()), digest=sha256_file(tokenizer))
+        return Model(str(Path(ref).resolve()), digest=sha256_file(tokenizer), files=files_digest(Path(ref)))
     if looks_like_folder(ref):
         raise ConfigError(f"model not found: {ref}", hint=base_instead(ref))
     name, revision, repo_type = parse_ref(ref)
@@ -47,6 +49,12 @@ def find_model(ref: str) -> Model:
         if repo_type == "dataset":
             check_type(name, "model", repo_type)
         return Model(name, resolve(name, revision))
+
+
+def files_digest(folder: Path) -> str:
+    """Return the hash of the files that decide the tokens of a conversation: of the tokenizer and its templates."""
+    files = {path for pattern in TOKENIZER_PATTERNS for path in folder.glob(pattern) if path.is_file()}
+    return fingerprint({path.relative_to(folder).as_posix(): sha256_file(path) for path in files})
 
 
 @functools.lru_cache(maxsize=2)
