@@ -201,7 +201,7 @@ class ProcessOptions(Config):
         None, ge=1, description="Processes that tokenise pairs; by default one per core."
     )
     device: Manner[Device] = Field("auto", description="Device to train on.")
-    seed: Weights[int] = Field(42, ge=0, description="Random seed.")
+    seed: Weights[int] = Field(42, ge=0, lt=2**32, description="Random seed.")
     deterministic: Manner[bool] = Field(
         False,
         description="On a GPU, use kernels that add in a fixed order, so that a resumed run ends with the same bits. "

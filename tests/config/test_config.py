@@ -137,6 +137,7 @@ def test_a_value_out_of_bounds_is_refused(options: dict[str, object]) -> None:
         ({"loss_type": ["sigmoid", "sft"], "loss_weights": [1, -1]}, "--loss-weights 1 --loss-weights 1"),
         ({"lora_target_modules": []}, "--lora-target-modules all-linear"),
         ({"save_total_limit": 1}, "`--save-total-limit 2` is the default"),
+        ({"seed": 2**32}, "`--seed 42` is the default"),
         ({"tokens_per_batch": 100, "max_length": 200}, "--tokens-per-batch 200"),
         ({"max_prompt_length": 200, "max_length": 200}, "--max-prompt-length 100"),
         ({"checkpoint_layers": -1}, "--checkpoint-layers 0"),
