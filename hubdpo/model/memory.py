@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
@@ -82,6 +84,16 @@ def free_bytes(device: str) -> int:
         reserved, allocated = torch.cuda.memory_reserved(), torch.cuda.memory_allocated()
         return int(torch.cuda.mem_get_info()[0] + reserved - allocated)
     return int(psutil.virtual_memory().available) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def peak_bytes(device: str) -> int:
+    """Return the most bytes that were held: on the GPU, or by this process."""
+    import torch
+
+    if device == "cuda":
+        return int(torch.cuda.max_memory_allocated())
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def bytes_of(step: Callable[[], None], model: PreTrainedModel, device: str) -> int:

@@ -171,7 +171,7 @@ def _one_step(
 
     `layers` of it are recomputed; None leaves that to the trainer.
     """
-    model, metrics, seen = trainer.model, trainer._metrics["train"], trainer._total_train_tokens
+    model, metrics = trainer.model, trainer._metrics["train"]
     if config.gradient_checkpointing:  # transformers enables it at the first step
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=trainer.args.gradient_checkpointing_kwargs)
     model.train()
@@ -193,7 +193,6 @@ def _one_step(
     finally:
         model.zero_grad()
         metrics.clear()
-        trainer._total_train_tokens = seen
 
 
 def out_of_memory(config: TrainConfig, *, layers: int = 0, resume: bool = False) -> TrainingError:

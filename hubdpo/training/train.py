@@ -6,10 +6,7 @@ import contextlib
 import dataclasses
 import math
 import os
-import resource
-import sys
 import tempfile
-import time
 from pathlib import Path
 
 import torch
@@ -62,6 +59,8 @@ from hubdpo.training.schedule import Epoch, check_rates, print_extension, print_
 from hubdpo.training.sharding import check_sharding
 from hubdpo.training.step.liger import of_family
 from hubdpo.training.step.reference import reference_identity
+from hubdpo.training.step.spent import SUMMARY
+from hubdpo.training.step.tally import TOTAL
 from hubdpo.training.step.trainer import SharedPrefixDPOTrainer, make_trainer, say_groups, use_cached_reference
 from hubdpo.version import __version__, library_versions, requirement
 
@@ -122,7 +121,7 @@ def train(config: TrainConfig, common: Common, journal: Journal) -> RunManifest:
         print_extension(config, before=earlier.planned, now=steps, warmup_steps=warmup_steps, reached=earlier.step)
 
     # 4. load the base, build the trainer, and try the longest pairs
-    metrics, lines, stopping, tracked = MetricsFile(folder), StepLines(), StopAtStep(), TrackedRuns(config.report_to)
+    stopping, tracked = StopAtStep(), TrackedRuns(config.report_to)
     model = common.base(config, device)
     transformers.set_seed(config.seed)  # after the base, which another run may have loaded
     place = tempfile.TemporaryDirectory(prefix="hubdpo-dry-run-") if config.dry_run else contextlib.nullcontext(folder)
@@ -132,8 +131,12 @@ def train(config: TrainConfig, common: Common, journal: Journal) -> RunManifest:
             model, tokenizer,
             train_rows, pairs.evaluated if len(pairs.evaluated) else None, device=device,
             steps=steps, warmup_steps=warmup_steps, start=start, sets=pairs.sets,
-            callbacks=[metrics, lines, CheckpointMarker(), OwnOptions(), Selection(config), stopping, tracked],
+            callbacks=[CheckpointMarker(), OwnOptions(), Selection(config), stopping, tracked],
         )  # fmt: skip
+    spent = trainer.spent
+    metrics, lines = MetricsFile(folder, spent), StepLines(spent)
+    trainer.add_callback(metrics)
+    trainer.add_callback(lines)
     trainer.check_sharded(sharding)
     common.once(f"groups of {config.group_prompts}", lambda: say_groups(config, trainer))
     with out_of_memory_is(lambda: out_of_memory(config, layers=trainer.layers)):
@@ -172,18 +175,20 @@ def train(config: TrainConfig, common: Common, journal: Journal) -> RunManifest:
         metrics.forget_after(earlier.step if earlier else 0)
 
     # 6. take the steps
-    began = time.monotonic()
     out_of = out_of_memory_is(lambda: _out_of_memory_in(trainer, config))
     with stopped_at_ctrl_c(config), stopping.listening(), out_of, console.progress("training", steps) as lines.bar:
         trainer.train(resume_from_checkpoint=str(checkpoint.folder) if checkpoint else None)
     if stopping.stops:  # the launching process says so
         return manifest
-    seconds = time.monotonic() - began
+    took, seconds = spent.total, spent.seconds
     chosen = take_best(trainer, config) if config.load_best_model_at_end else None
     last = _last_metrics(trainer, until=chosen.step if chosen else None)
     taken = trainer.state.global_step - (checkpoint.step if checkpoint else 0)
-    speed = f", {last['num_tokens'] / seconds:,.0f} tokens/s" if last.get("num_tokens") and taken else ""
+    speed = f", {spent.tokens / seconds:,.0f} tokens/s" if spent.tokens else ""
     console.info(f"trained   {console.counted(taken, 'step')} in {console.duration(seconds)}{speed}")
+    if took is None:
+        console.info("note: an earlier hubdpo began this run, and kept no time: run.json has neither time nor memory")
+        last = {name: value for name, value in last.items() if not name.endswith(TOTAL)}
 
     # 7. save the adapter, score it, and close the run folder; a sharded model needs all processes for both
     weights = gather_adapter(trainer.model)
@@ -204,15 +209,14 @@ def train(config: TrainConfig, common: Common, journal: Journal) -> RunManifest:
         checkpoints=[checkpoint.step for checkpoint in complete_checkpoints(folder)],
     ):  # fmt: skip
         console.info(f"note: {sentence}")
-    tokens = last.get("num_tokens", 0.0)
     manifest = manifest.model_copy(
         update={
             "status": "complete",
             "steps": trainer.state.global_step,
             "chosen": chosen,
-            "train_seconds": round(seconds, 2),
-            "tokens_per_second": round(tokens / seconds, 1) if tokens and not checkpoint else None,
-            "peak_memory_bytes": _peak_memory(device),
+            "train_seconds": took and round(took.seconds, 2),
+            "tokens_per_second": round(took.tokens / took.seconds, 1) if took and took.tokens else None,
+            "peak_memory_bytes": spent.total and spent.total.peak_bytes,
             "tracked": tracked.runs,
             "metrics": last,
             "files": entries_of(folder, RUN_FILES),
@@ -251,7 +255,7 @@ def _last_metrics(trainer: SharedPrefixDPOTrainer, *, until: int | None) -> dict
     """Return the last value of each metric, up to a step; the summary of the whole run is always among them."""
     last: dict[str, float] = {}
     for line in trainer.state.log_history:
-        if until is not None and line["step"] > until and "train_runtime" not in line:
+        if until is not None and line["step"] > until and SUMMARY not in line:
             continue
         last |= {key: float(value) for key, value in line.items() if isinstance(value, (int, float))}
     return {key: value for key, value in sorted(last.items()) if math.isfinite(value)}
@@ -294,11 +298,3 @@ def _score(
 
 def _device_name(device: str) -> str:
     return torch.cuda.get_device_name() if device == "cuda" else "cpu"
-
-
-def _peak_memory(device: str) -> int:
-    """Return the most bytes that the run held: on the GPU, or of this process."""
-    if device == "cuda":
-        return int(torch.cuda.max_memory_allocated())
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

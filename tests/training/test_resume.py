@@ -96,6 +96,45 @@ def test_a_run_that_is_extended_is_the_longer_run(
     assert train(**chosen, extend=True) == found  # the same command again finds nothing left to do
 
 
+def kept_by(checkpoint: Path, kept: dict[str, Any] | None) -> None:
+    """Put these into a checkpoint as what the run took until there, or nothing, as earlier versions did."""
+    path = checkpoint / "trainer_state.json"
+    state = json.loads(path.read_text())
+    assert set(state["stateful_callbacks"].pop("Spent")["attributes"]) == {"seconds", "tokens", "peak_bytes"}
+    if kept is not None:
+        state["stateful_callbacks"]["Spent"] = {"args": {}, "attributes": kept}
+    path.write_text(json.dumps(state))
+    mark_complete(checkpoint, 2)
+
+
+def test_a_resumed_run_counts_the_tokens_of_all_its_starts(
+    cut: Path, finished: Path, tiny_base: Path, dataset_dir: Path
+) -> None:
+    found = train(**options(tiny_base, dataset_dir, cut), resume=True)
+    counted = [[line["num_tokens"] for line in metrics(run) if "num_tokens" in line] for run in (cut, finished)]
+    assert counted[0] == counted[1]
+    assert found.metrics["num_tokens"] == counted[1][-1]
+
+
+def test_a_resumed_run_took_the_time_of_all_its_starts(cut: Path, tiny_base: Path, dataset_dir: Path) -> None:
+    kept_by(cut / "checkpoint-2", {"seconds": 5_000.0, "tokens": 10**9, "peak_bytes": 2**50})
+    found = train(**options(tiny_base, dataset_dir, cut), resume=True)
+    assert found.train_seconds is not None and found.tokens_per_second is not None
+    assert 5_000 < found.train_seconds < 6_000
+    assert found.tokens_per_second == pytest.approx(found.metrics["num_tokens"] / found.train_seconds, rel=1e-3)
+    assert found.peak_memory_bytes == 2**50
+    assert found.metrics["train_runtime"] > 5_000
+    assert metrics(cut)[-1]["seconds"] > 5_000
+
+
+def test_time_and_tokens_that_no_checkpoint_kept_are_left_out(cut: Path, tiny_base: Path, dataset_dir: Path) -> None:
+    kept_by(cut / "checkpoint-2", None)
+    found = train(**options(tiny_base, dataset_dir, cut), resume=True)
+    assert (found.train_seconds, found.tokens_per_second, found.peak_memory_bytes) == (None, None, None)
+    assert not {"num_tokens", "train_runtime"} & found.metrics.keys()
+    assert found.status == "complete"
+
+
 def test_a_decaying_schedule_is_recomputed_when_a_run_is_extended(
     tiny_base: Path, dataset_dir: Path, tmp_path: Path
 ) -> None:

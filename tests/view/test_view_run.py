@@ -12,7 +12,7 @@ import pytest
 
 from hubdpo.artefacts.folders.journal import Entry, Journal
 from hubdpo.artefacts.manifests.manifest import RUN_FILE
-from hubdpo.artefacts.manifests.run import AdapterRef, Adopted
+from hubdpo.artefacts.manifests.run import AdapterRef, Adopted, Change
 from hubdpo.view.open import open_thing
 from hubdpo.view.thing import Thing
 from tests.view.ask import ask, page, words
@@ -120,6 +120,15 @@ def test_time_left_is_that_of_this_start(tmp_path: Path) -> None:
         *(line(step, seconds=3600.0 * step) for step in (1, 2, 3)),
         *(line(step, seconds=step - 3.0) for step in (4, 5, 6)),
     ])  # fmt: skip
+    with worked_in(run):
+        assert "6 of 10 steps 4s left" in words(page(thing_of(run)))
+
+
+def test_time_left_is_that_since_the_machine_changed(tmp_path: Path) -> None:
+    changes = [Change(step=3, values={"hardware": ("cpu", "NVIDIA H100")})]
+    run = write_run(tmp_path / "run", status="running", steps=0, planned=10, changes=changes)
+    slow = [line(step, seconds=3600.0 * step) for step in (1, 2, 3)]
+    write_log(run, [*slow, *(line(step, seconds=3600.0 * 3 + step - 3.0) for step in (4, 5, 6))])
     with worked_in(run):
         assert "6 of 10 steps 4s left" in words(page(thing_of(run)))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,11 +20,12 @@ from hubdpo.model.adapters.config import canonical_adapter_config
 from hubdpo.model.bases.find import Base, copy_base_files
 from hubdpo.training.run.output_folder import SCRATCH, mark_complete
 from hubdpo.training.step.sharded import gathered
+from hubdpo.training.step.spent import SUMMARY, Spent
 
 Options = dict[str, Any]
 """Options by name, as run.json holds them."""
 Metrics = dict[str, float]
-"""One line of metrics.jsonl: `step`, `seconds` since this process began to train, and TRL's keys."""
+"""One line of metrics.jsonl: `step`, `seconds` since the first step as `Spent` counts them, and TRL's keys."""
 
 
 def published_config(config: TrainConfig) -> Options:
@@ -66,18 +66,12 @@ def save_adapter(model: PeftModel, weights: dict[str, torch.Tensor], base: Base,
 class MetricsFile(TrainerCallback):
     """Append one JSON object per logged step to metrics.jsonl, with TRL's keys."""
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / METRICS_FILE
-        self._resumed = False
-        self._began = time.monotonic()
-
-    def on_train_begin(self, *args: object, **kwargs: object) -> None:
-        self._began = time.monotonic()
+    def __init__(self, folder: Path, spent: Spent) -> None:
+        self._path, self._spent = folder / METRICS_FILE, spent
 
     def forget_after(self, step: int) -> None:
         """Drop the lines that a run resumed at `step` logs again: later steps, the summary, and a line cut short."""
-        self._resumed = True
-        kept = [line for line in self.lines() if line["step"] <= step and "train_runtime" not in line]
+        kept = [line for line in self.lines() if line["step"] <= step and SUMMARY not in line]
         write_atomic(self._path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def lines(self, *, until: int | None = None) -> list[Metrics]:
@@ -95,21 +89,10 @@ class MetricsFile(TrainerCallback):
     ) -> None:
         if not logs or not state.is_world_process_zero:
             return
-        if self._resumed and "train_loss" in logs:
-            # transformers divides the losses since the checkpoint by the steps of the whole run
-            logs = {**logs, "train_loss": _mean_loss(state.log_history, otherwise=logs["train_loss"])}
-            state.log_history[-1]["train_loss"] = logs["train_loss"]
+        # of a checkpoint that kept no time, only that of this start is known
+        seconds = (self._spent.total or self._spent).seconds
         with self._path.open("a", encoding="utf-8") as stream:
-            seconds = round(time.monotonic() - self._began, 2)
-            stream.write(json.dumps({"step": state.global_step, "seconds": seconds, **logs}) + "\n")
-
-
-def _mean_loss(history: list[Metrics], *, otherwise: float) -> float:
-    """Return the mean of the logged losses over their steps; `otherwise` where none is logged."""
-    logged = [(line["step"], line["loss"]) for line in history if "loss" in line]
-    ends = [0.0, *(step for step, _ in logged)]
-    total = sum(loss * (step - start) for (step, loss), start in zip(logged, ends, strict=False))
-    return total / ends[-1] if logged else otherwise
+            stream.write(json.dumps({"step": state.global_step, "seconds": round(seconds, 2), **logs}) + "\n")
 
 
 class CheckpointMarker(TrainerCallback):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from hubdpo import console
 from hubdpo.machine.endings import LAUNCHED, asked_to_stop, can_be_asked
 from hubdpo.machine.signals import STOPPING, first_signal_asks
+from hubdpo.training.step.spent import Spent
 
 SHOWN = {"loss": "loss {:.4f}", "rewards/accuracies": "accuracy {:.3f}", "rewards/margins": "margin {:+.4f}"}
 """TRL's metrics in a line, and how they are written there: a line fits into 80 columns."""
@@ -23,13 +23,13 @@ SHOWN = {"loss": "loss {:.4f}", "rewards/accuracies": "accuracy {:.3f}", "reward
 class StepLines(TrainerCallback):
     """Print one line for each log and each evaluation, and on a terminal a bar with the time that is left."""
 
-    def __init__(self) -> None:
+    def __init__(self, spent: Spent) -> None:
         self.bar: Progress | None = None
-        self._began = time.monotonic()
+        self._spent = spent
         self._first_step = 0
 
     def on_train_begin(self, args: object, state: TrainerState, control: object, **kwargs: object) -> None:
-        self._first_step, self._began = state.global_step, time.monotonic()
+        self._first_step = state.global_step
         self._advance(state.global_step)
 
     def on_step_end(self, args: object, state: TrainerState, control: object, **kwargs: object) -> None:
@@ -45,9 +45,9 @@ class StepLines(TrainerCallback):
     ) -> None:  # fmt: skip
         if not logs or not state.is_world_process_zero or _prefix(logs) is None:
             return
-        # TRL counts both sides of each pair, prompts included, from the first step of this process
-        seconds = time.monotonic() - self._began
-        if self.bar is not None and (tokens := logs.get("num_tokens")):
+        # of this start alone: an earlier one may have run on another machine
+        seconds, tokens = self._spent.seconds, self._spent.tokens
+        if self.bar is not None and tokens:
             self.bar.update(self.bar.task_ids[0], note=f"{tokens / seconds:,.0f} tokens/s")
         console.info(step_line(logs, state, seconds_a_step=seconds / max(state.global_step - self._first_step, 1)))
 

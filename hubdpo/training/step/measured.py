@@ -15,6 +15,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput
 from hubdpo.data.encoded.rows import Row, TokenRows
 from hubdpo.errors import TrainingError
 from hubdpo.training.step.sharded import ShardedDPOTrainer
+from hubdpo.training.step.spent import SUMMARY, Spent
 from hubdpo.training.step.tally import TOTAL, Counts, Metrics, Step, Tally, unread
 
 TEST = ""
@@ -42,12 +43,14 @@ class MeasuredDPOTrainer(ShardedDPOTrainer):
     evaluating = False
     """Stays True when an evaluation fails; `model.training` does not tell that from a failed training pass."""
     _held_out: Tally
-    _total_train_tokens: int
+    spent: Spent
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         self._losses: list[PassLoss] = []
         self._merged: dict[str, list[tuple[list[str], torch.Tensor]]] = {"train": [], "eval": []}
+        self.spent = Spent()
         super().__init__(*args, **kwargs)
+        self.add_callback(self.spent)
 
     @property
     def mode(self) -> str:
@@ -119,7 +122,7 @@ class MeasuredDPOTrainer(ShardedDPOTrainer):
 
         None of it is read, and none is yet among the metrics that TRL logs.
         """
-        weights, logged, tokens = [*self.loss_weights], self._metrics[mode], self._total_train_tokens
+        weights, logged = [*self.loss_weights], self._metrics[mode]
         auxiliary = self.router_aux_loss_coef
         *self.loss_weights, self.router_aux_loss_coef = step.loss_weights(
             counts, [*self.loss_types, "aux_loss"], [*weights, auxiliary], divided_by=divided_by
@@ -130,7 +133,7 @@ class MeasuredDPOTrainer(ShardedDPOTrainer):
                 yield
             tally.add(counts, own)
         finally:
-            self.loss_weights, self.router_aux_loss_coef, self._total_train_tokens = weights, auxiliary, tokens
+            self.loss_weights, self.router_aux_loss_coef = weights, auxiliary
             self._metrics[mode] = logged
 
     def keep_merged(self, mode: str, tally: Tally, total: Counts) -> None:
@@ -146,6 +149,8 @@ class MeasuredDPOTrainer(ShardedDPOTrainer):
             own = {f"eval_{self.evaluated}_{key}": fmean(values) for key, values in self._metrics["eval"].items()}
             self._metrics["eval"].clear()
             logs.update(own)
+        if SUMMARY in logs and self.spent.is_resumed:
+            logs = self.spent.summary(logs, self.state, pairs_a_step=self.get_total_train_batch_size(self.args))
         super().log(logs, start_time)
 
     def read_metrics(self) -> None:
@@ -156,7 +161,8 @@ class MeasuredDPOTrainer(ShardedDPOTrainer):
         metrics, names = self._metrics[self.mode], [name for names, _ in merged for name in names]
         for name, value in zip(names, torch.cat([vector for _, vector in merged]).tolist(), strict=True):
             metrics[name].append(value)
-        metrics[TOTAL] = [self._total_train_tokens]
+        if (total := self.spent.total) is not None:
+            metrics[TOTAL] = [total.tokens]
 
     def _save_checkpoint(self, *args: object, **kwargs: object) -> None:
         self.check_losses()

@@ -191,7 +191,7 @@ class SharedPrefixDPOTrainer(MeasuredDPOTrainer):
                 loss += super().training_step(model, self.batch(rows), *args, **kwargs)
         self._step.batches -= 1
         if not self._step.batches:
-            self._total_train_tokens += self._step.total.tokens
+            self.spent.tokens += self._step.total.tokens
             self.keep_merged("train", self._step.tally, self._step.total)
         return loss
 

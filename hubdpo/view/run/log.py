@@ -137,16 +137,21 @@ class Log:
         spent = np.concatenate([[0.0], np.cumsum(runtimes)])[np.searchsorted(evaluated, lines)]
         took, more = np.diff(seconds[other]), np.diff(tokens[one])
         took_training = took - np.diff(spent)
-        fits = (took > 0) & (more > 0) & (took_training > 0)  # a resumed run counts from 0 again
+        fits = (took > 0) & (more > 0) & (took_training > 0)  # a run that earlier versions resumed counts from 0 again
         return Series(self._steps_of(lines[1:][fits]), more[fits] / took_training[fits])
 
-    def seconds_a_step(self) -> float | None:
-        """Return the time a step has taken since this start of the run, evaluations included; None if unknown."""
+    def seconds_a_step(self, *, since: int = 0) -> float | None:
+        """Return the time a step has taken since step `since`, evaluations included; None if unknown.
+
+        A run that earlier versions resumed counted its seconds from 0 again: there it is the time since then.
+        """
         lines = self.lines_with(SECONDS)
         if not lines:
             return None
         seconds = self._columns[SECONDS][1]
         first = max((at for at in range(1, len(lines)) if seconds[at] < seconds[at - 1]), default=0)
+        while first < len(lines) - 1 and (self.value(STEP, lines[first]) or 0.0) < since:
+            first += 1
         steps = [self.value(STEP, lines[at]) or 0.0 for at in (first, -1)]
         if steps[1] > steps[0]:
             return (seconds[-1] - seconds[first]) / (steps[1] - steps[0])

@@ -94,7 +94,8 @@ class Run:
 
     @property
     def seconds_left(self) -> float | None:
-        pace = self.log.seconds_a_step()
+        changes = self.manifest.changes if self.manifest is not None else []
+        pace = self.log.seconds_a_step(since=changes[-1].step if changes else 0)  # perhaps of another machine
         if self.status != "running" or pace is None or self.planned is None:
             return None
         return pace * max(self.planned - self.step, 0)
