@@ -8,6 +8,7 @@ from typing import Any
 from hubdpo.artefacts.manifests.evaluation import Ranking
 from hubdpo.artefacts.manifests.intervals import Accuracy, Interval
 from hubdpo.artefacts.manifests.judged import Rate
+from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.console import counted
 
 Row = tuple[str, ...]
@@ -107,6 +108,30 @@ def points(difference: Interval) -> str:
 def around(text: str, bounds: Interval | None) -> str:
     """Add the bounds of an interval to its number, where they are known."""
     return f"{text} ({bounds.low:+.4f} to {bounds.high:+.4f})" if bounds is not None else text
+
+
+def evaluated_pairs(run: RunManifest) -> str | None:
+    """Return on which held-out pairs the training evaluated: `the first 8 of 42`, or `42`; None if it is not known."""
+    if not run.test_pairs or (run.eval_pairs is None and "max_eval_pairs" not in run.config):
+        return None
+    return some_pairs(run.eval_pairs, of=run.test_pairs, most=run.config.get("max_eval_pairs"))
+
+
+def set_pairs(run: RunManifest, name: str) -> str:
+    """Return on which pairs of a further dataset they were."""
+    one = run.evaluation_sets[name]
+    of = one.dataset.test_pairs if one.split == "test" else one.dataset.train_pairs
+    return some_pairs(one.pairs, of=of, most=run.config.get("max_eval_pairs"))
+
+
+def some_pairs(count: int | None, *, of: int, most: object) -> str:
+    """Return in words how many pairs of a split were measured, of which at most the first `most` were taken.
+
+    `count` is None where it was not recorded; it is less than was taken where pairs were dropped for their length.
+    """
+    first = min(most, of) if isinstance(most, int) else of
+    pool = f"the first {first:,} of {of:,}" if first < of else f"{of:,}"
+    return pool if count in (None, first) else f"{count:,} of {pool}"
 
 
 def curve_rows(log: Sequence[LogLine], *, taken: int | None = None) -> list[Row]:

@@ -93,7 +93,11 @@ def train(config: TrainConfig) -> None:
         console.hint("the same command without `--dry-run`")
         return
     accuracy = manifest.metrics.get("eval_rewards/accuracies")
-    measured = f", held-out rewards/accuracies {accuracy:.3f}" if accuracy is not None else ""
+    measured = ""
+    if accuracy is not None:
+        from hubdpo.cards.results import evaluated_pairs
+
+        measured = f", rewards/accuracies {accuracy:.3f} on {evaluated_pairs(manifest) or 'the'} held-out pairs"
     console.result(
         f"{config.output_dir}: {counted(manifest.steps or 0, 'step')} on {manifest.base.name}{measured}",
         {

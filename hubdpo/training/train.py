@@ -151,7 +151,7 @@ def train(config: TrainConfig, common: Common, journal: Journal) -> RunManifest:
         started_from=started_from, versions=library_versions(), device=_device_name(device), sharding=sharding,
         seed=config.seed, planned_steps=steps, tokenization=dict(sorted(account.counts.items())),
         end_of_turn=unstopped(base.folder, account.end_of_turn), stock_forward=stock_forward,
-        evaluation_sets=pairs.facts,
+        evaluation_sets=pairs.facts, eval_pairs=len(pairs.evaluated),
     )  # fmt: skip
     if (sentence := stops_elsewhere(manifest)) is not None:
         console.warn(sentence)

@@ -21,6 +21,7 @@ from hubdpo.cards.dataset.source_card import card_of_shape, parse_card, shipped_
 from hubdpo.cards.fences import fence, visible, wrapped
 from hubdpo.cards.licences import adapter_licence, data_remark
 from hubdpo.cards.model.card import citation_of
+from hubdpo.cards.results import some_pairs
 from hubdpo.data.converters import NAMES
 from hubdpo.errors import ConfigError, LicenceError
 from hubdpo.loopback.api.content.card_checks import card_data
@@ -361,6 +362,40 @@ def test_further_datasets_are_a_table_of_their_own(evaluation: EvalReport | None
     metrics = {"eval_hard_loss": 0.5, "eval_hard_rewards/accuracies": 0.75, "eval_hard_rewards/margins": 1.0}
     text = adapter_card(run_manifest(evaluation_sets=sets, metrics=metrics), evaluation)
     assert "|\n| `hard`, split `test` | 7 | 1 | 0.5000 | 0.7500 | 1.0000 |\n\n" in text
+
+
+@pytest.mark.parametrize(
+    ("count", "of", "most", "words"),
+    [
+        (8, 42, 8, "the first 8 of 42"), (7, 42, 8, "7 of the first 8 of 42"), (None, 42, 8, "the first 8 of 42"),
+        (42, 42, 512, "42"), (40, 42, 512, "40 of 42"), (None, 42, None, "42"),
+        (2000, 3000, 2000, "the first 2,000 of 3,000"),
+    ],
+)  # fmt: skip
+def test_pairs_that_were_measured_are_told_beside_the_split(
+    count: int | None, of: int, most: int | None, words: str
+) -> None:
+    assert some_pairs(count, of=of, most=most) == words
+
+
+def test_the_curve_says_on_which_pairs_it_was_measured() -> None:
+    run = run_manifest(eval_pairs=4)
+    of = run.test_pairs
+    run = run.model_copy(update={"config": run.config | {"max_eval_pairs": 4}})
+    assert f"is measured on the first 4 of {of} test pairs." in adapter_card(run, report())
+
+
+def test_a_curve_of_an_unknown_number_of_pairs_names_none() -> None:
+    run = run_manifest()
+    config = {name: value for name, value in run.config.items() if name != "max_eval_pairs"}
+    assert "is measured on" not in adapter_card(run.model_copy(update={"config": config}), report())
+
+
+def test_a_further_dataset_says_which_of_its_pairs_were_measured() -> None:
+    data = {**DATA, "test_pairs": 50}
+    run = run_manifest(evaluation_sets={"hard": {"dataset": data, "split": "test", "pairs": 7, "in_train": 1}})
+    run = run.model_copy(update={"config": run.config | {"max_eval_pairs": 7}})
+    assert "| `hard`, split `test` | the first 7 of 50 | 1 |" in adapter_card(run, report())
 
 
 def test_an_insignificant_difference_is_called_so() -> None:

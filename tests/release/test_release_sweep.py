@@ -9,8 +9,9 @@ import pytest
 from huggingface_hub import HfApi, hf_hub_download
 
 from hubdpo import push
+from hubdpo.artefacts.manifests.chosen import Selection
 from hubdpo.artefacts.manifests.intervals import Accuracy
-from hubdpo.artefacts.manifests.run import RunManifest, Selection
+from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.artefacts.manifests.sweep import SweepManifest, SweptRun
 
 

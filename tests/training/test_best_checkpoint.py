@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from transformers import EarlyStoppingCallback, TrainerControl, TrainerState
 
 from hubdpo import prepare, push, train
-from hubdpo.artefacts.manifests.run import ChosenStep
+from hubdpo.artefacts.manifests.chosen import ChosenStep
 from hubdpo.cards.commands import train_command
 from hubdpo.config import TrainConfig
 from hubdpo.errors import ConfigError, ResumeMismatch

@@ -87,6 +87,15 @@ def test_each_set_has_its_metrics_in_log_manifest_and_card(
 
 
 @pytest.mark.slow
+def test_a_run_says_on_how_many_held_out_pairs_it_is_evaluated(
+    tiny_base: Path, data: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = train(**options(tiny_base, data["own"], tmp_path / "run", max_eval_pairs=2, max_steps=1))
+    assert found.eval_pairs == 2
+    assert f"evaluates the first 2 of {found.test_pairs} held-out pairs" in capsys.readouterr().err
+
+
+@pytest.mark.slow
 def test_a_dataset_without_a_test_split_is_evaluated_on_the_sets(
     tiny_base: Path, data: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -113,6 +113,18 @@ def test_a_run_that_ended_early_says_how_to_go_on(tmp_path: Path) -> None:
     assert "run failed It failed: the loss is nan at step 4" in words(html) and "<code>step</code>" in html
 
 
+def test_held_out_figures_name_the_pairs_they_are_of(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", options={"max_eval_pairs": 5}, eval_pairs=5)
+    text = words(page(thing_of(run)))
+    assert "held-out loss on the first 5 of 24 pairs" in text
+    assert "held-out reward accuracy on the first 5 of 24 pairs" in text
+
+
+def test_a_note_on_chance_counts_the_pairs_that_were_evaluated(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", steps=12, planned=12, options={"max_eval_pairs": 5}, eval_pairs=5)
+    assert "which 5 pairs cannot tell from chance" in words(page(thing_of(folder), "/options"))
+
+
 def test_time_left_is_that_of_this_start(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", status="running", steps=0, planned=10)
     # an hour a step before it was resumed, and a second since then

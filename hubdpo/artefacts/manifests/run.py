@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from hubdpo.artefacts.formats.bounded import JsonObject
 from hubdpo.artefacts.manifests.base_memory import BaseMemory
+from hubdpo.artefacts.manifests.chosen import ChosenStep, Selection
 from hubdpo.artefacts.manifests.manifest import Count, Files, Manifest, Number, Part, Requirement, Sha256
 from hubdpo.artefacts.manifests.tracked_run import MOST_TRACKED, TrackedRun
 from hubdpo.config.objective import uses_reference
@@ -132,24 +133,6 @@ class EvaluationSet(Part):
     """Pairs of it that the train split has as well."""
 
 
-class ChosenStep(Part):
-    """The checkpoint whose adapter was taken, as the best in a metric of the test split."""
-
-    step: Count
-    metric: str
-    value: Number
-    of: Count
-
-
-class Selection(Part):
-    """The place of a run among the finished runs of a sweep, ranked by their held-out reward accuracy."""
-
-    rank: Annotated[Count, Field(ge=1)]
-    of: Count
-    not_told_apart: Count
-    """Other runs whose interval overlaps that of the best one."""
-
-
 class Adopted(Part):
     """An adapter that another tool trained, of which a run folder was made: where it was, and what its files tell."""
 
@@ -217,6 +200,8 @@ class RunManifest(Manifest):
     """What each resumption changed, in order; `config`, `versions` and `device` are those of the last start."""
     evaluation_sets: dict[str, EvaluationSet] = Field(default_factory=dict)
     """The further datasets that `--eval-dataset` names, by name; those of the last start."""
+    eval_pairs: Count | None = None
+    """Pairs of the test split that each evaluation during training measured; None in runs of hubdpo 0.3 and earlier."""
     end_of_turn: EndOfTurn | None = None
     """The token that ends an answer; None if the base's generation config already stops at it."""
     selection: Selection | None = None

@@ -36,7 +36,7 @@ from hubdpo.cards.model.ranked import (
 from hubdpo.cards.model.rounds import adapter_words, data_words, round_rows, with_others
 from hubdpo.cards.model.serving import LLAMA_CPP, Adapter, problems, vllm_rank
 from hubdpo.cards.render import Front, render
-from hubdpo.cards.results import LogLine, curve_rows
+from hubdpo.cards.results import LogLine, curve_rows, evaluated_pairs, set_pairs
 from hubdpo.config.flags import changed_options
 from hubdpo.config.objective import BELONGS_TO, LossOptions
 
@@ -136,7 +136,8 @@ def render_model_card(
         release=release, adapter=adapter, run=run, config=run.config, base=run.base, data=data,
         data_name=one_line(data.name) if data is not None else "",
         evaluation=evaluation, **(_results(run, evaluation) if evaluation is not None else {}),
-        curve=curve_rows(log, taken=run.chosen.step if run.chosen else None), referenced=run.is_compared,
+        curve=curve_rows(log, taken=run.chosen.step if run.chosen else None), curve_pairs=evaluated_pairs(run),
+        set_pairs={name: set_pairs(run, name) for name in run.evaluation_sets}, referenced=run.is_compared,
         commit_words=commit_words(run), method=method_of(run), facts=facts_of(run) if run.adopted is not None else [],
         read=[one_line(name) for name in (run.adopted.read if run.adopted is not None else ())],
         left_out=[one_line(name) for name in (run.adopted.left_out if run.adopted is not None else ())],

@@ -14,7 +14,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 
 from hubdpo import console
 from hubdpo.artefacts.folders.model_files import ADAPTER_WEIGHTS
-from hubdpo.artefacts.manifests.run import ChosenStep
+from hubdpo.artefacts.manifests.chosen import ChosenStep
 from hubdpo.config import TrainConfig
 from hubdpo.errors import ArtefactError
 from hubdpo.model.adapters.load import restore_bits

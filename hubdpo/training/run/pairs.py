@@ -57,6 +57,8 @@ def tokenised(config: TrainConfig, base: Base, splits: Mapping[str, Split]) -> P
         test = encoded(splits["test"], encoding, num_proc=config.dataset_num_proc)
         first = test.rows[: int(np.searchsorted(test.rows.row_numbers, config.max_eval_pairs))]
         evaluated = with_values(first, splits["test"], config, "test")
+        if config.max_eval_pairs < splits["test"].pairs:
+            console.info(f"evaluates the first {config.max_eval_pairs:,} of {splits['test'].pairs:,} held-out pairs")
     return Pairs(tokenizer, found.account, train, test, evaluated, *_further_sets(config, splits["train"], encoding))
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from hubdpo import console
 from hubdpo.artefacts.folders.run_folder import alone_in
 from hubdpo.artefacts.folders.sweep_folder import why_best
+from hubdpo.artefacts.manifests.chosen import Selection
 from hubdpo.artefacts.manifests.manifest import RUN_FILE, SWEEP_FILE, SWEEP_PLOT
-from hubdpo.artefacts.manifests.run import RunManifest, Selection
+from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.artefacts.manifests.sweep import SweepManifest, SweptRun
 from hubdpo.config import SweepConfig
 from hubdpo.config.sweep import Point, command, shown
@@ -104,7 +105,7 @@ def _train_all(folder: Path, points: list[Point], manifest: SweepManifest, commo
     from hubdpo.cards.model.sweep_plot import write_sweep_plot
 
     write_sweep_plot(folder, manifest)
-    _show_runs(folder, manifest)
+    _show_runs(folder, manifest, points[0].config.max_eval_pairs)
     return manifest
 
 
@@ -153,9 +154,12 @@ def _show_grid(points: list[Point], manifest: SweepManifest) -> None:
             console.info(f"not named {run.name} is no longer asked for; it stays, and is compared with the others")
 
 
-def _show_runs(folder: Path, manifest: SweepManifest) -> None:
+def _show_runs(folder: Path, manifest: SweepManifest, most: int) -> None:
     """Print the table of the runs, best first, why the best is the best, and each failure with its reason."""
     console.table(COLUMNS, [_row(run, is_best=run is manifest.best) for run in manifest.in_order])
+    pairs = max((run.pairs or 0 for run in manifest.runs), default=0)
+    if most < pairs:
+        console.info(f"the loss is that of the first {most:,} held-out pairs, the other figures are of all {pairs:,}")
     if manifest.best is not None:
         console.info(f"best      {manifest.best.name}: {why_best(manifest)}")
     elif any(run.status == "complete" for run in manifest.runs):

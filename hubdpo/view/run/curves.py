@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hubdpo.artefacts.manifests.evaluation import EvalReport
-from hubdpo.cards.results import interval, percent
+from hubdpo.cards.results import evaluated_pairs, interval, percent
 from hubdpo.console import counted, duration
 from hubdpo.loopback.http.wire import Answer
 from hubdpo.view.page import Asked, Page, PageError
@@ -73,13 +73,15 @@ def facts_of(run: Run) -> list[tuple[str, str]]:
         facts.append((duration(manifest.train_seconds), "training time"))
     if (speed := run.tokens_per_second) is not None:
         facts.append((f"{speed:,.0f}", "tokens per second"))
-    for name, words, form in (("loss", "training loss", ".4f"), ("eval_loss", "held-out loss", ".4f")):
+    pairs = evaluated_pairs(manifest) if manifest is not None else None
+    on = f" on {pairs} pairs" if pairs else ""
+    for name, words in (("loss", "training loss"), ("eval_loss", f"held-out loss{on}")):
         if (last := run.log.last(name)) is not None:
-            facts.append((format(last, form), words))
+            facts.append((f"{last:.4f}", words))
     if report is not None:
         facts += _measured(report)
     elif (last := run.log.last("eval_rewards/accuracies")) is not None:
-        facts.append((f"{last:.1%}", "held-out reward accuracy"))
+        facts.append((f"{last:.1%}", f"held-out reward accuracy{on}"))
     return facts
 
 
@@ -99,6 +101,8 @@ def _cells(run: Run) -> list[str]:
     report = run.snapshot.evaluation
     losses = [run.log.last(name) for name in ("loss", "eval_loss")]
     cells = [run.steps, *("" if loss is None else f"{loss:.4f}" for loss in losses)]
+    if losses[1] is not None and run.manifest is not None and (pairs := evaluated_pairs(run.manifest)):
+        cells[-1] += f" ({pairs} pairs)"
     if report is None:
         return [*cells, "", "", "", "", ""]
     ranked = map(interval, (report.adapter_accuracy, report.base_accuracy))

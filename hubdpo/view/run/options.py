@@ -165,7 +165,8 @@ def _from_the_metrics(log: Log, manifest: RunManifest) -> list[str]:
         return []
     return explain_metrics(
         _lines(log, until=manifest.chosen.step if manifest.chosen else None), losses=losses,
-        moved=moves_losses(manifest.config), learning_rate=rate, test_pairs=manifest.test_pairs,
+        moved=moves_losses(manifest.config), learning_rate=rate,
+        test_pairs=manifest.test_pairs if manifest.eval_pairs is None else manifest.eval_pairs,
     )  # fmt: skip
 
 
