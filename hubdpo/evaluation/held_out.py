@@ -54,7 +54,7 @@ def read(config: EvaluateConfig, subject: Subject, tokenizer: Path, found: list[
     """Tokenise the pairs of each dataset as the training did, with the tokenizer of a folder."""
     run = subject.run
     limit = config.max_length or (run.max_length if run is not None else None) or MAX_LENGTH
-    budget = _prompt_budget(run.max_prompt_length if run is not None else None, limit)
+    budget = (run.max_prompt_length if run is not None else None) or limit // 2
     encoding = Encoding.of(
         tokenizer, template=None, template_kwargs=subject.template_kwargs, max_length=limit, prompt_budget=budget
     )
@@ -73,17 +73,6 @@ def read(config: EvaluateConfig, subject: Subject, tokenizer: Path, found: list[
             console.info(f"the first {config.max_pairs:,} of {splits[part].pairs:,} pairs of {ref.name} are scored")
         sets.append(HeldOut(dataset, splits[part], encoded(splits[part], encoding, limit=config.max_pairs)))
     return _with_seen(config, subject, sets)
-
-
-def _prompt_budget(trained: int | None, limit: int) -> int:
-    """Return the prompt tokens of a pair: those of the training, where they leave tokens for an answer."""
-    half = limit // 2
-    if trained is not None and trained >= limit:
-        console.info(
-            f"prompts are cut to {half} tokens: the {trained:,} of the training leave none of {limit:,} for an answer"
-        )
-        return half
-    return trained or half
 
 
 def _with_seen(config: EvaluateConfig, subject: Subject, sets: list[HeldOut]) -> list[HeldOut]:

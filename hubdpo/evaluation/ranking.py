@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import partial
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -90,13 +90,13 @@ def _ranking(scores: Mapping[str, Scores], beta: float) -> Ranking:
     longer = base.chosen_length > base.rejected_length
     return Ranking(
         pairs=len(base.chosen),
-        reward_accuracy=_picked(rewards),
+        reward_accuracy=_share(rewards > 0),
         reward_margin=fmean(rewards),
         reward_interval=Interval.of_mean(rewards),
         base_accuracy=_share(base.are_right),
         adapter_accuracy=_share(adapter.are_right),
         accuracy_gain=_gain(adapter.are_right, base.are_right),
-        longer_answer_accuracy=_picked(base.chosen_length - base.rejected_length),
+        longer_answer_accuracy=_share(longer),
         base_margin=fmean(base.per_token),
         adapter_margin=fmean(adapter.per_token),
         margin_gain=_gain(adapter.per_token, base.per_token),
@@ -144,11 +144,6 @@ def _gain(after: Values, before: Values) -> Interval:
 
 def _share(holds: Flags) -> Accuracy:
     return Accuracy.of(int(holds.sum()), len(holds))
-
-
-def _picked(margins: npt.NDArray[Any]) -> Accuracy:
-    """Return the accuracy of picking the answer with the higher value, and by a coin where both have the same."""
-    return Accuracy.of(float((margins > 0).sum() + (margins == 0).sum() / 2), len(margins))
 
 
 def _stratum(base: Scores, adapter: Scores, members: Flags) -> Stratum | None:

@@ -202,21 +202,6 @@ def test_a_cut_prompt_has_the_ids_of_its_last_messages(kind: str) -> None:
     assert (short.prompt, short.chosen.ids) == (cut.prompt, cut.chosen.ids[:1])
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_no_limit_and_no_budget_leave_a_pair_too_long_or_an_answer_without_its_beginning(kind: str) -> None:
-    encoder = ChatEncoder(make_tokenizer(kind, "zephyr"))
-    prompt = [say("user", "hello world"), say("assistant", "it is"), say("user", "so")]
-    pair = encode_pair(encoder, PreferenceExample(prompt, [say("assistant", "no")], [say("assistant", "it is low")]))
-    for limit in range(1, pair.longest):
-        for budget in range(limit):
-            cut = fit(encoder, pair, max_length=limit, prompt_budget=budget)
-            assert cut.longest <= limit
-            for side, whole in ((cut.chosen, pair.chosen), (cut.rejected, pair.rejected)):
-                assert side.ids == whole.ids[: len(side.ids)] != []
-        with pytest.raises(ValueError, match="leave none for an answer"):
-            fit(encoder, pair, max_length=limit, prompt_budget=limit)
-
-
 def test_merges_that_reach_across_a_short_message_are_made_again() -> None:
     vocabulary = {"a": 0, "b": 1, "aa": 2}
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE(vocabulary, [("a", "a")])))

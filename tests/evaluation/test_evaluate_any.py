@@ -24,7 +24,6 @@ from hubdpo.config import EvaluateConfig
 from hubdpo.errors import ArtefactError, ConfigError, TrainingError
 from hubdpo.evaluation import models as loading
 from hubdpo.evaluation import scoring
-from hubdpo.evaluation.held_out import _prompt_budget
 from hubdpo.evaluation.kept import Kept
 from hubdpo.evaluation.subject import find_subject
 from hubdpo.hub.snapshot import FolderSnapshot
@@ -325,30 +324,10 @@ def test_the_base_of_another_machine_is_asked_for(foreign: Path, dataset_dir: Pa
 
 
 def test_of_several_datasets_the_one_is_named_of_which_no_pair_can_be_scored(
-    run_dir: Path, other_data: Path, tmp_path: Path
+    run_dir: Path, dataset_dir: Path, other_data: Path, tmp_path: Path
 ) -> None:
-    begins = "Well, that is a question that many people ask. "
-    ends = [{"prompt": f"What is {i}?", "chosen": f"{begins}It is {i}.", "rejected": begins} for i in range(6)]
-    prepare(ends, tmp_path / "ends", test_size=0.5)
-    with pytest.raises(ArtefactError, match="no pair of the `ends test` split can be scored"):
-        evaluate(run_dir, dataset=[tmp_path / "ends", other_data], max_length=8, output_dir=tmp_path / "out")
-
-
-@pytest.mark.parametrize(
-    ("trained", "limit", "budget", "said"),
-    [
-        (None, 1024, 512, ""),
-        (200, 1024, 200, ""),
-        (200, 201, 200, ""),
-        (200, 200, 100, "prompts are cut to 100 tokens: the 200 of the training leave none of 200 for an answer"),
-        (2000, 8, 4, "prompts are cut to 4 tokens: the 2,000 of the training leave none of 8 for an answer"),
-    ],
-)
-def test_a_prompt_budget_of_the_training_leaves_tokens_for_an_answer(
-    trained: int | None, limit: int, budget: int, said: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert _prompt_budget(trained, limit) == budget
-    assert said in capsys.readouterr().err
+    with pytest.raises(ArtefactError, match=f"no pair of the `{dataset_dir.name} test` split can be scored"):
+        evaluate(run_dir, dataset=[dataset_dir, other_data], max_length=1, output_dir=tmp_path / "out")
 
 
 def test_pairs_that_were_trained_on_are_not_held_out(run_dir: Path, other_data: Path, tmp_path: Path) -> None:

@@ -70,14 +70,14 @@ class Ranking(BaseModel):
     """How the base was loaded: `NF4, computed in bfloat16`, or the type of its weights; None in hubdpo 0.4 and earlier,
     where it was as in training."""
     reward_accuracy: Accuracy
-    """Share of pairs ranked correctly by DPO's implicit reward (arXiv 2305.18290, eq. 5); equal rewards count half."""
+    """Share of pairs ranked correctly by DPO's implicit reward (arXiv 2305.18290, eq. 5)."""
     reward_margin: Number
     base_accuracy: Accuracy
     """The same by log-likelihood per token under the base."""
     adapter_accuracy: Accuracy
     """The same by log-likelihood per token with the adapter."""
     longer_answer_accuracy: Accuracy
-    """The same for always picking the answer with more tokens; equal lengths count half."""
+    """The same for always picking the answer with more tokens."""
     base_margin: Number
     """Mean of log-probability per token, chosen minus rejected, in nats, under the base."""
     adapter_margin: Number

@@ -17,7 +17,7 @@ MOST_RESAMPLED = 20_000
 """Values of which means are bootstrapped; of more, the normal interval of the mean is the same to two digits."""
 AT_ONCE = 2_000_000
 """Values that are drawn together, 16 MB of them."""
-NORMAL = 1.959963984540054
+NORMAL = 1.959964
 """97.5 % quantile of the normal distribution."""
 
 
@@ -29,17 +29,14 @@ class Accuracy(BaseModel):
     high: Share
 
     @classmethod
-    def of(cls, right: float, total: int) -> Self:
-        """Return the share of `right` pairs, of which a tie counts half. Raise ValueError if `total` is 0.
-
-        Ties vary less than other pairs, so with them the interval is wider than it needs to be.
-        """
+    def of(cls, right: int, total: int) -> Self:
+        """Raise ValueError if `total` is 0."""
         if total < 1:
             raise ValueError("an accuracy needs at least one pair")
-        share, spread = right / total, NORMAL**2 / total
-        middle = (share + spread / 2) / (1 + spread)
-        half = math.sqrt(spread * share * (1 - share) + spread**2 / 4) / (1 + spread)
-        return cls(value=share, low=max(0.0, middle - half), high=min(1.0, middle + half))
+        from scipy.stats import binomtest
+
+        interval = binomtest(right, total).proportion_ci(0.95, method="wilson")
+        return cls(value=right / total, low=max(0.0, interval.low), high=min(1.0, interval.high))
 
     @classmethod
     def mean(cls, one: Self, other: Self) -> Self:

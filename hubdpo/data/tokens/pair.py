@@ -54,19 +54,15 @@ def fit(encoder: ChatEncoder, pair: EncodedPair, *, max_length: int, prompt_budg
     """Cut a pair to `max_length` tokens, as training does.
 
     First the beginning of the prompt goes, whole messages before single tokens, until `prompt_budget` tokens are left
-    or the longer answer fits. Then both answers are cut to the same length. Raise ValueError if the budget leaves no
-    token for an answer.
+    or the longer answer fits. Then both answers are cut to the same length.
     """
-    if prompt_budget >= max_length:
-        raise ValueError(f"of {max_length} tokens, {prompt_budget} for the prompt leave none for an answer")
     if pair.longest <= max_length:
         return pair
     room = max(prompt_budget, max_length - (pair.longest - len(pair.prompt)))
     if len(pair.prompt) > room:
         shorter = shortened(encoder, pair, room)
         note = "prompt_cut_by_message" if shorter else "prompt_cut_by_token"
-        end = pair.prompt[len(pair.prompt) - room :]
-        pair = replace(shorter or replace(pair, prompt=end), notes=(*pair.notes, note))
+        pair = replace(shorter or replace(pair, prompt=pair.prompt[-room:]), notes=(*pair.notes, note))
     room = max_length - len(pair.prompt)
     if pair.longest > max_length:
         pair = replace(pair, notes=(*pair.notes, "response_cut"))
