@@ -46,7 +46,7 @@ class ScoringOptions(Config):
 
     max_pairs: int = Field(2000, ge=1, description="Maximum number of pairs to score of each dataset.")
     max_length: int | None = Field(
-        None, ge=1, description="Maximum tokens of a pair; by default that of the training, else 1024."
+        None, ge=2, description="Maximum tokens of a pair; by default that of the training, else 1024."
     )
     base_weights: Literal["both", "as-trained", "original"] = Field(
         "both",

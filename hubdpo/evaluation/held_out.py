@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from hubdpo import console
 from hubdpo.artefacts.manifests.evaluation import EvaluatedDataset
+from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.config import EvaluateConfig
 from hubdpo.data.encoded.encoded import EncodedSplit, encoded
 from hubdpo.data.encoded.encoding import Encoding
@@ -52,9 +53,7 @@ def look_at(name: str, subject: Subject) -> Found:
 
 def read(config: EvaluateConfig, subject: Subject, tokenizer: Path, found: list[Found]) -> list[HeldOut]:
     """Tokenise the pairs of each dataset as the training did, with the tokenizer of a folder."""
-    run = subject.run
-    limit = config.max_length or (run.max_length if run is not None else None) or MAX_LENGTH
-    budget = (run.max_prompt_length if run is not None else None) or limit // 2
+    limit, budget = limits(config, subject.run)
     encoding = Encoding.of(
         tokenizer, template=None, template_kwargs=subject.template_kwargs, max_length=limit, prompt_budget=budget
     )
@@ -73,6 +72,23 @@ def read(config: EvaluateConfig, subject: Subject, tokenizer: Path, found: list[
             console.info(f"the first {config.max_pairs:,} of {splits[part].pairs:,} pairs of {ref.name} are scored")
         sets.append(HeldOut(dataset, splits[part], encoded(splits[part], encoding, limit=config.max_pairs)))
     return _with_seen(config, subject, sets)
+
+
+def limits(config: EvaluateConfig, run: RunManifest | None) -> tuple[int, int]:
+    """Return the maximum tokens of a pair and of a prompt that is cut: those of the training, where it is known.
+
+    Prompts get half of a `--max-length` that the training's own budget for them would fill.
+    """
+    limit = config.max_length or (run.max_length if run is not None else None) or MAX_LENGTH
+    budget = (run.max_prompt_length if run is not None else None) or limit // 2
+    if budget < limit:
+        return limit, budget
+    left = limit // 2
+    console.warn(
+        f"long prompts are cut to {console.counted(left, 'token')} and not, as in the training, to {budget:,}, which "
+        f"would leave none of the {limit:,} for the answers"
+    )
+    return limit, left
 
 
 def _with_seen(config: EvaluateConfig, subject: Subject, sets: list[HeldOut]) -> list[HeldOut]:

@@ -324,10 +324,12 @@ def test_the_base_of_another_machine_is_asked_for(foreign: Path, dataset_dir: Pa
 
 
 def test_of_several_datasets_the_one_is_named_of_which_no_pair_can_be_scored(
-    run_dir: Path, dataset_dir: Path, other_data: Path, tmp_path: Path
+    run_dir: Path, other_data: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(ArtefactError, match=f"no pair of the `{dataset_dir.name} test` split can be scored"):
-        evaluate(run_dir, dataset=[dataset_dir, other_data], max_length=1, output_dir=tmp_path / "out")
+    rows = [{"prompt": f"What is {i}?", "chosen": f"It is {i}.", "rejected": "It is."} for i in range(6)]
+    prepare(rows, tmp_path / "alike", test_size=0.5)
+    with pytest.raises(ArtefactError, match="no pair of the `alike test` split can be scored"):
+        evaluate(run_dir, dataset=[tmp_path / "alike", other_data], max_length=2, output_dir=tmp_path / "out")
 
 
 def test_pairs_that_were_trained_on_are_not_held_out(run_dir: Path, other_data: Path, tmp_path: Path) -> None:

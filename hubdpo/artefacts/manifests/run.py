@@ -260,15 +260,15 @@ class RunManifest(Manifest):
 
     @property
     def max_length(self) -> int | None:
-        """Maximum tokens of a pair in training; None where it is not known."""
+        """Maximum tokens of a pair in training; None where it is not known, or holds no prompt with its answer."""
         value = self.config.get("max_length")
-        return value if isinstance(value, int) else None
+        return value if isinstance(value, int) and value > 1 else None
 
     @property
     def max_prompt_length(self) -> int | None:
         """Maximum tokens of a prompt; None for half of `max_length`."""
         value = self.config.get("max_prompt_length")
-        return value if isinstance(value, int) else None
+        return value if isinstance(value, int) and value > 0 else None
 
     @property
     def template_kwargs(self) -> JsonObject | None:

@@ -54,8 +54,11 @@ def fit(encoder: ChatEncoder, pair: EncodedPair, *, max_length: int, prompt_budg
     """Cut a pair to `max_length` tokens, as training does.
 
     First the beginning of the prompt goes, whole messages before single tokens, until `prompt_budget` tokens are left
-    or the longer answer fits. Then both answers are cut to the same length.
+    or the longer answer fits. Then both answers are cut to the same length. Raise ValueError for a budget that leaves
+    no token of the prompt, or of the answers.
     """
+    if not 0 < prompt_budget < max_length:
+        raise ValueError(f"a prompt of {prompt_budget} tokens leaves no room in {max_length} for it and its answers")
     if pair.longest <= max_length:
         return pair
     room = max(prompt_budget, max_length - (pair.longest - len(pair.prompt)))
@@ -83,9 +86,11 @@ def shortened(encoder: ChatEncoder, pair: EncodedPair, room: int) -> EncodedPair
             example = replace(pair.example, prompt=[*system, *prompt[start:]])
             ids = encoder.prompt(example.prompt, tools)
             if len(ids) - pair.replaced <= room:
-                if not encoder.fast:
-                    return encode_pair(encoder, example)
-                return replace(pair, prompt=ids[: len(ids) - pair.replaced], example=example)
+                if encoder.fast:
+                    return replace(pair, prompt=ids[: len(ids) - pair.replaced], example=example)
+                anew = encode_pair(encoder, example)
+                if len(anew.prompt) <= room:  # its answers may replace fewer ids than before
+                    return anew
     return None
 
 
