@@ -48,7 +48,7 @@ def result_rows(report: Ranking, *, beta: float | None) -> list[Row]:
         _shares("… summed over the answer", report.base_summed_accuracy, report.adapter_summed_accuracy),
         _shares("… length-balanced", report.balanced("base"), report.balanced("adapter")),
         ("mean margin, nats per token", base_margin, adapter_margin, around(change, report.margin_gain)),
-        ("always picking the longer answer", longer, longer, ""),
+        ("always picking the longer answer, a tie by half", longer, longer, ""),
     ]
     if beta is not None:
         rows[-1:-1] = [

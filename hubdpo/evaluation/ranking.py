@@ -20,13 +20,13 @@ from hubdpo.data.tokens.tokenize import PairTokenizer
 from hubdpo.errors import ArtefactError
 from hubdpo.evaluation.kept import Kept
 from hubdpo.evaluation.models import ADAPTER, BASE, OTHER, WORDS, Models
-from hubdpo.evaluation.scoring import Flags, Once, Scores, anew, scores_of
+from hubdpo.evaluation.scoring import Flags, Once, Scores, anew, ranked_right, scores_of
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedTokenizerBase
 
-Values = Flags | npt.NDArray[np.float64]
+Values = npt.NDArray[np.float64]
 """A value for each pair."""
 
 
@@ -57,7 +57,8 @@ def score_encoded(
 ) -> Scored:  # fmt: skip
     """Score pairs with each of the models.
 
-    A pair is ranked right when the chosen answer has the higher log-likelihood, divided by its length in tokens. The
+    A pair is ranked right when the chosen answer has the higher log-likelihood, divided by its length in tokens; a tie
+    counts half. The
     reward margin is that of DPO's implicit reward (arXiv 2305.18290, equation 5). `once` keeps what does not depend on
     the adapter for the next one, and `kept` every score. Raise ArtefactError when no pair can be scored.
     """
@@ -86,27 +87,27 @@ def _ranking(scores: Mapping[str, Scores], beta: float) -> Ranking:
     before = start or base
     # reward = beta * log(policy / reference) + a term that depends on the prompt alone and cancels in the margin
     rewards = beta * ((adapter.chosen - before.chosen) - (adapter.rejected - before.rejected))
-    gained, lost, p = mcnemar(base.are_right.tolist(), adapter.are_right.tolist())
-    longer = base.chosen_length > base.rejected_length
+    gained, lost, p = mcnemar(base.right.tolist(), adapter.right.tolist())
+    more_tokens = base.chosen_length - base.rejected_length
     return Ranking(
         pairs=len(base.chosen),
-        reward_accuracy=_share(rewards > 0),
+        reward_accuracy=_share(ranked_right(rewards)),
         reward_margin=fmean(rewards),
         reward_interval=Interval.of_mean(rewards),
-        base_accuracy=_share(base.are_right),
-        adapter_accuracy=_share(adapter.are_right),
-        accuracy_gain=_gain(adapter.are_right, base.are_right),
-        longer_answer_accuracy=_share(longer),
+        base_accuracy=_share(base.right),
+        adapter_accuracy=_share(adapter.right),
+        accuracy_gain=_gain(adapter.right, base.right),
+        longer_answer_accuracy=_share(ranked_right(more_tokens)),
         base_margin=fmean(base.per_token),
         adapter_margin=fmean(adapter.per_token),
         margin_gain=_gain(adapter.per_token, base.per_token),
-        base_summed_accuracy=_share(base.chosen > base.rejected),
-        adapter_summed_accuracy=_share(adapter.chosen > adapter.rejected),
+        base_summed_accuracy=_share(ranked_right(base.chosen - base.rejected)),
+        adapter_summed_accuracy=_share(ranked_right(adapter.chosen - adapter.rejected)),
         only_adapter_right=gained,
         only_base_right=lost,
         mcnemar_p=p,
-        chosen_longer=_stratum(base, adapter, longer),
-        chosen_shorter=_stratum(base, adapter, base.chosen_length < base.rejected_length),
+        chosen_longer=_stratum(base, adapter, more_tokens > 0),
+        chosen_shorter=_stratum(base, adapter, more_tokens < 0),
         start=_start_scores(start, adapter) if start is not None else None,
         other=_other_scores(scores[OTHER], adapter) if OTHER in scores else None,
     )
@@ -122,32 +123,32 @@ def _columns(rows: TokenRows, scores: Mapping[str, Scores]) -> dict[str, Numbers
 
 
 def _start_scores(start: Scores, adapter: Scores) -> StartScores:
-    gained, lost, p = mcnemar(start.are_right.tolist(), adapter.are_right.tolist())
+    gained, lost, p = mcnemar(start.right.tolist(), adapter.right.tolist())
     return StartScores(
-        accuracy=_share(start.are_right), margin=fmean(start.per_token), only_adapter_right=gained,
+        accuracy=_share(start.right), margin=fmean(start.per_token), only_adapter_right=gained,
         only_start_right=lost, mcnemar_p=p,
     )  # fmt: skip
 
 
 def _other_scores(other: Scores, adapter: Scores) -> OtherScores:
-    gained, lost, p = mcnemar(other.are_right.tolist(), adapter.are_right.tolist())
+    gained, lost, p = mcnemar(other.right.tolist(), adapter.right.tolist())
     return OtherScores(
-        accuracy=_share(other.are_right), margin=Interval.of_mean(other.per_token),
-        accuracy_gain=_gain(adapter.are_right, other.are_right), margin_gain=_gain(adapter.per_token, other.per_token),
+        accuracy=_share(other.right), margin=Interval.of_mean(other.per_token),
+        accuracy_gain=_gain(adapter.right, other.right), margin_gain=_gain(adapter.per_token, other.per_token),
         only_adapter_right=gained, only_other_right=lost, mcnemar_p=p,
     )  # fmt: skip
 
 
 def _gain(after: Values, before: Values) -> Interval:
-    return Interval.of_mean(after.astype(np.float64) - before)
+    return Interval.of_mean(after - before)
 
 
-def _share(holds: Flags) -> Accuracy:
-    return Accuracy.of(int(holds.sum()), len(holds))
+def _share(right: Values) -> Accuracy:
+    return Accuracy.of(float(right.sum()), len(right))
 
 
 def _stratum(base: Scores, adapter: Scores, members: Flags) -> Stratum | None:
     if not members.any():
         return None
-    shares = (_share(scores.are_right[members]) for scores in (base, adapter))
+    shares = (_share(scores.right[members]) for scores in (base, adapter))
     return Stratum(pairs=int(members.sum()), base=next(shares), adapter=next(shares))

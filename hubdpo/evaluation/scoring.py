@@ -48,9 +48,18 @@ class Scores:
         return self.chosen / self.chosen_length - self.rejected / self.rejected_length
 
     @property
-    def are_right(self) -> Flags:
-        """Whether each pair is ranked right: the chosen answer is the likelier one a token."""
-        return self.per_token > 0
+    def right(self) -> npt.NDArray[np.float64]:
+        """How far each pair is ranked right: whether the chosen answer is the likelier one a token."""
+        return ranked_right(self.per_token)
+
+
+def ranked_right(margins: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Return 1 where the chosen answer has more than the rejected one, 0 where it has less, and 1/2 for a tie.
+
+    A model, or a rule, that cannot tell two answers apart is right as often as a coin.
+    """
+    right: npt.NDArray[np.float64] = (np.sign(margins) + 1.0) / 2
+    return right
 
 
 class Score(BaseModel):

@@ -224,6 +224,17 @@ def test_the_users_own_card_gives_licence_and_provenance(tmp_path: Path) -> None
     assert "Made of 1 pairs by me." in (tmp_path / "out" / "README.md").read_text()
 
 
+def test_the_dataset_card_counts_equal_lengths_by_half(tmp_path: Path) -> None:
+    answers = [("longer", "short"), ("s", "longer"), ("even", "same"), ("as", "is")]
+    rows = [{"prompt": f"q{i}", "chosen": good, "rejected": bad} for i, (good, bad) in enumerate(answers)]
+    (tmp_path / "raw.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    manifest = prepare(source=[str(tmp_path / "raw.jsonl")], output_dir=tmp_path / "out", test_size=0)
+    facts = manifest.statistics["train"]
+    assert (facts["chosen_is_longer"], facts["as_long"]) == (0.25, 0.5)
+    card = " ".join((tmp_path / "out" / "README.md").read_text().split())
+    assert "always picking the longer answer is right on 50.0 % of the train pairs, equal lengths by half." in card
+
+
 @pytest.mark.parametrize("text", ["no front matter", "---\n- a\n---\n", "---\na: [\n---\n"])
 def test_a_card_without_front_matter_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="mine"):

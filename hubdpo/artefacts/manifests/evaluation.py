@@ -5,9 +5,10 @@ Accuracies have confidence intervals, and the difference of two models a test.
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from typing import Literal, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from hubdpo.artefacts.formats.bounded import JsonObject
 from hubdpo.artefacts.manifests.answered import Outcome
@@ -62,7 +63,8 @@ class OtherScores(BaseModel):
 class Ranking(BaseModel):
     """How base and adapter rank pairs. A pair counts as right if the chosen answer scores higher than the rejected one.
 
-    Rewards are relative to the reference of the run: the base, or the adapter that it started from.
+    A tie counts half, and McNemar's test puts it between right and wrong. Rewards are relative to the reference of the
+    run: the base, or the adapter that it started from.
     """
 
     pairs: Count
@@ -77,7 +79,7 @@ class Ranking(BaseModel):
     adapter_accuracy: Accuracy
     """The same by log-likelihood per token with the adapter."""
     longer_answer_accuracy: Accuracy
-    """The same for always picking the answer with more tokens."""
+    """The same for always picking the answer with more tokens; a coin picks where both have as many."""
     base_margin: Number
     """Mean of log-probability per token, chosen minus rejected, in nats, under the base."""
     adapter_margin: Number
@@ -102,6 +104,20 @@ class Ranking(BaseModel):
     """How the adapter that training started from ranks them, where rewards are relative to it; None otherwise."""
     other: OtherScores | None = None
     """How the adapter ranks them that `against` names."""
+
+    @property
+    def as_long(self) -> int:
+        """Pairs whose answers have as many tokens, which are in neither stratum."""
+        return self.pairs - sum(each.pairs for each in (self.chosen_longer, self.chosen_shorter) if each is not None)
+
+    @model_validator(mode="after")
+    def _as_long_by_half(self) -> Self:
+        """Count answers that are as long by half also in a report of hubdpo 0.4, which took such pairs for wrong."""
+        longer = self.chosen_longer.pairs if self.chosen_longer is not None else 0
+        has_strata, tied = self.mcnemar_p is not None, self.as_long
+        if has_strata and tied > 0 and math.isclose(self.longer_answer_accuracy.value, longer / self.pairs):
+            self.longer_answer_accuracy = Accuracy.of(longer + tied / 2, self.pairs)
+        return self
 
     def balanced(self, model: Literal["base", "adapter"]) -> Accuracy | None:
         """Return the mean accuracy of both strata, in which always picking the longer answer scores 50 %.

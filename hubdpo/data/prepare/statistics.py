@@ -25,7 +25,8 @@ def summary(keys: RowKeys, rows: Rows) -> dict[str, object]:
     """Summarise a split: number of pairs and prompts, messages per prompt, lengths, histograms and length bias.
 
     Lengths are in characters, and in tokens as well if a tokenizer counted. `chosen_is_longer` is the share of pairs
-    whose chosen answer has more characters. Histograms are {edges, counts}.
+    whose chosen answer has more characters, `as_long` that of pairs whose answers have as many. Histograms are
+    {edges, counts}.
     """
     messages = keys["messages"][rows]
     counts = np.bincount(messages)
@@ -37,7 +38,8 @@ def summary(keys: RowKeys, rows: Rows) -> dict[str, object]:
             "min": int(messages.min()), "median": _percentile(np.sort(messages), 0.5), "max": int(messages.max()),
         },
         "characters": {side: _percentiles(values) for side, values in characters.items()},
-        "chosen_is_longer": round(float(np.mean(characters["chosen"] > characters["rejected"])), 4),
+        "chosen_is_longer": _share(characters["chosen"] > characters["rejected"]),
+        "as_long": _share(characters["chosen"] == characters["rejected"]),
         "histograms": {side: _histogram(values) for side, values in characters.items()},
         "turns": {str(turns): int(counts[turns]) for turns in np.flatnonzero(counts)[:MOST_TURNS].tolist()},
     }  # fmt: skip
@@ -59,6 +61,10 @@ def count_bits(flags: npt.NDArray[np.uint8], rows: dict[str, Rows], names: Seque
     bits = [flags[kept] for kept in rows.values()]
     counts = {name: sum(int(np.count_nonzero(some & (1 << bit))) for some in bits) for bit, name in enumerate(names)}
     return {name: count for name, count in counts.items() if count}
+
+
+def _share(holds: npt.NDArray[np.bool_]) -> float:
+    return round(float(np.mean(holds)), 4)
 
 
 def _distinct(values: npt.NDArray[Number]) -> npt.NDArray[Number]:
