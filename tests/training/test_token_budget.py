@@ -134,7 +134,7 @@ def test_a_run_by_tokens_learns_the_same_as_one_by_pairs(tiny_base: Path, datase
 
 
 def test_a_budget_below_one_sequence_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="tokens_per_batch"):
+    with pytest.raises(ConfigError, match="--tokens-per-batch must be"):
         train(**options("x/y", tmp_path, tmp_path / "run", tokens_per_batch=64))
 
 
