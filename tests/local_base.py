@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hubdpo.artefacts.manifests.manifest import LOCAL_FILE, RUN_FILE
 from hubdpo.artefacts.manifests.run import BaseRef, RunManifest
-from hubdpo.model.bases.identity import files_hash
+from hubdpo.model.bases.identity import model_hash
 
 
 def copy_on_folder(run: Path, copy: Path, base: Path) -> Path:
@@ -16,6 +16,6 @@ def copy_on_folder(run: Path, copy: Path, base: Path) -> Path:
     shutil.copytree(run, copy)
     places = json.loads((copy / LOCAL_FILE).read_text())
     (copy / LOCAL_FILE).write_text(json.dumps({**places, "model_name_or_path": str(base)}))
-    ref = BaseRef(name=base.name, sha256=files_hash(base))
+    ref = BaseRef(name=base.name, sha256=model_hash(base))
     RunManifest.read(copy / RUN_FILE).model_copy(update={"base": ref, "files": {}}).write(copy / RUN_FILE)
     return copy

@@ -145,7 +145,7 @@ def _evaluate(config: EvaluateConfig, subject: Subject, output: Path) -> EvalRep
                     batch_size=batch_size,
                     kept=scores,
                     split=f"{each.dataset.name} {each.dataset.split}",
-                )  # fmt: skip
+                )
                 for each in sets
             ]
             if beside is None:

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from hubdpo.artefacts.folders.hashes import files_hash
 from hubdpo.artefacts.formats.pair_scores import MODELS, START
 from hubdpo.artefacts.manifests.manifest import fingerprint
 from hubdpo.evaluation.subject import ADAPTER_FILES, Subject
@@ -17,7 +18,7 @@ from hubdpo.model.adapters.load import attach_adapter, attach_another
 from hubdpo.model.adapters.reference import REFERENCE, adapter_active, add_reference
 from hubdpo.model.adapters.start import StartAdapter
 from hubdpo.model.bases.find import Base
-from hubdpo.model.bases.identity import files_hash, key_of
+from hubdpo.model.bases.identity import key_of
 from hubdpo.model.bases.load import load_base
 from hubdpo.model.generation import use_stops
 from hubdpo.model.log_probs import causal_lm

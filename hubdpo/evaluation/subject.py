@@ -6,6 +6,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from hubdpo.artefacts.folders.hashes import files_hash
 from hubdpo.artefacts.folders.kinds import EVALUATED_FILES, NOT_LOADED, read_run
 from hubdpo.artefacts.folders.model_files import (
     ADAPTER_CONFIG,
@@ -29,7 +30,7 @@ from hubdpo.hub.snapshot import Snapshot
 from hubdpo.model.adapters.check import CheckedAdapter, check_adapter_files
 from hubdpo.model.adapters.start import StartAdapter, find_start
 from hubdpo.model.bases.find import Base, base_folder, find_base, named_as_base
-from hubdpo.model.bases.identity import COMPUTING, files_hash
+from hubdpo.model.bases.identity import model_hash
 from hubdpo.model.untrusted import AGAIN
 
 ADAPTER_FILES = (ADAPTER_CONFIG, ADAPTER_WEIGHTS)
@@ -64,7 +65,7 @@ class Subject:
     @property
     def key(self) -> str:
         """The hash of the files that decide what it computes beside its base."""
-        return files_hash(self.folder, COMPUTING if self.is_whole else ADAPTER_FILES)
+        return model_hash(self.folder) if self.is_whole else files_hash(self.folder, ADAPTER_FILES)
 
     def tokenizer_folder(self, base: Path) -> Path:
         """Return the folder with the tokenizer of the training: the base's, unless the adapter has its own."""
@@ -154,7 +155,7 @@ def find_subject(config: EvaluateConfig) -> Subject:
 
 def _ref(files: Snapshot, folder: Path) -> AdapterRef:
     weights = folder / ADAPTER_WEIGHTS
-    return files.as_adapter(sha256_file(weights) if weights.is_file() else files_hash(folder))
+    return files.as_adapter(sha256_file(weights) if weights.is_file() else model_hash(folder))
 
 
 def find_base_of(subject: Subject, config: EvaluateConfig) -> Base:

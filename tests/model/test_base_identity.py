@@ -21,7 +21,7 @@ from hubdpo.artefacts.manifests.run import BaseRef
 from hubdpo.config import PushConfig
 from hubdpo.errors import ConfigError
 from hubdpo.model.bases.find import base_folder, find_base
-from hubdpo.model.bases.identity import files_hash, is_another, key_of
+from hubdpo.model.bases.identity import is_another, key_of, model_hash
 from hubdpo.model.merge.sources import _check_same_base
 from hubdpo.release.push import _base
 
@@ -67,9 +67,9 @@ def test_a_folder_that_was_moved_is_the_same_base(base: Path, tmp_path: Path) ->
 
 
 def test_texts_of_a_folder_do_not_make_it_another_base(base: Path) -> None:
-    before = files_hash(base)
+    before = model_hash(base)
     (base / "README.md").write_text("Other words.")
-    assert files_hash(base) == before
+    assert model_hash(base) == before
 
 
 def test_a_repo_is_its_commit(tiny_base_repo: str) -> None:

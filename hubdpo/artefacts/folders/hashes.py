@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from hubdpo import console
@@ -22,6 +23,12 @@ LARGE = 16 * 2**20
 """Bytes from which on it is faster to look a hash up."""
 SETTLED = 2.0
 """Seconds after which another write gives a file another time, also where a disk stores whole seconds."""
+
+
+def files_hash(folder: Path, patterns: Iterable[str]) -> str:
+    """Return the hash of the files of a folder that match the patterns, and of their names in it."""
+    files = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
+    return fingerprint({path.relative_to(folder).as_posix(): sha256_of(path) for path in files})
 
 
 def sha256_of(path: Path) -> str:

@@ -7,9 +7,10 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from hubdpo.artefacts.folders.hashes import files_hash
 from hubdpo.artefacts.folders.model_files import TOKENIZER_PATTERNS
 from hubdpo.artefacts.folders.named import base_instead
-from hubdpo.artefacts.manifests.manifest import fingerprint, sha256_file
+from hubdpo.artefacts.manifests.manifest import sha256_file
 from hubdpo.config.repo_id import looks_like_folder
 from hubdpo.data.tokens.encoder import ChatEncoder
 from hubdpo.errors import ConfigError
@@ -53,8 +54,7 @@ def find_model(ref: str) -> Model:
 
 def files_digest(folder: Path) -> str:
     """Return the hash of the files that decide the tokens of a conversation: of the tokenizer and its templates."""
-    files = {path for pattern in TOKENIZER_PATTERNS for path in folder.glob(pattern) if path.is_file()}
-    return fingerprint({path.relative_to(folder).as_posix(): sha256_file(path) for path in files})
+    return files_hash(folder, TOKENIZER_PATTERNS)
 
 
 @functools.lru_cache(maxsize=2)

@@ -34,7 +34,7 @@ from hubdpo.hub.open import open_snapshot
 from hubdpo.hub.snapshot import FolderSnapshot, Snapshot
 from hubdpo.machine.refusals import in_units
 from hubdpo.model.bases.files import check_base, check_config
-from hubdpo.model.bases.identity import files_hash, identified
+from hubdpo.model.bases.identity import identified, model_hash
 from hubdpo.model.bases.tensors import BaseFacts
 from hubdpo.model.tokenizer.own_template import write_template
 
@@ -112,7 +112,7 @@ def base_folder(
 
 def check_unchanged(base: BaseRef, folder: Path, *, hint: str) -> None:
     """Raise ConfigError, with `hint`, for a folder that computes something else than the base of a run did."""
-    if base.sha256 is not None and files_hash(folder) != base.sha256:
+    if base.sha256 is not None and model_hash(folder) != base.sha256:
         raise ConfigError(f"`{folder}` holds another base than the run was trained on", hint=hint)
 
 

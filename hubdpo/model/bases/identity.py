@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hubdpo.artefacts.folders.hashes import sha256_of
+from hubdpo.artefacts.folders.hashes import files_hash
 from hubdpo.artefacts.folders.model_files import CONFIG, INDEX
-from hubdpo.artefacts.manifests.manifest import fingerprint
 from hubdpo.artefacts.manifests.run import BaseRef
 from hubdpo.hub.snapshot import Snapshot
 
@@ -17,17 +16,16 @@ COMPUTING = (CONFIG, INDEX, "*.safetensors")
 """Files that decide what a model computes from token ids; no other weights are read."""
 
 
-def files_hash(folder: Path, patterns: tuple[str, ...] = COMPUTING) -> str:
-    """Return the hash of the files of a folder that match the patterns."""
-    files = {path.name: path for pattern in patterns for path in folder.glob(pattern)}
-    return fingerprint({name: sha256_of(path) for name, path in files.items()})
+def model_hash(folder: Path) -> str:
+    """Return the hash of what the model in a folder computes."""
+    return files_hash(folder, COMPUTING)
 
 
 def identified(files: Snapshot) -> BaseRef:
     """Return the reference to a base by which it is known again."""
     if files.commit is None:
         folder = Path(files.name)
-        return BaseRef(name=folder.resolve().name, sha256=files_hash(folder))
+        return BaseRef(name=folder.resolve().name, sha256=model_hash(folder))
     return BaseRef(name=files.name, repo_id=files.name, revision=files.commit)
 
 
